@@ -1,0 +1,312 @@
+"""Group commit: concurrent requests share transactions.
+
+One thread takes everything that waits, loads the states of all touched streams with one statement, decides in memory,
+appends with one call, then answers all. There is no timer: the next batch collects while this one commits. A job is one
+request's statements; it is recorded whole or not at all.
+
+What can go wrong, and what happens:
+  another writer was first    load again, decide again (the verdict may become redelivered, late or conflict)
+  effect unknown (lost link)  the same: what is on record shows as redelivered and is not written again
+  one job cannot be written   the batch is halved until it stands alone; its neighbours are written
+  the database stays away     StoreUnavailable for every waiting job, well before a request's own deadline
+"""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+from uuid import UUID
+
+import msgspec
+
+from ledger.domain.events import AnyEvent, MessageLinked, MessageRegistered, StatusObserved
+from ledger.domain.identity import partition
+from ledger.domain.message import AlreadyLinked, Command, Link, Message, NotInConflict, decide, evolve
+from ledger.store.application import Ledger, StoreUnavailable, StreamMoved
+from ledger.store.captures import Capture
+from ledger.store.mapper import Entry
+from ledger.store.rows import StatusRow
+from ledger.store.sealing import DataKey
+
+#: Statements in one transaction; a single larger job still goes through whole.
+BATCH_MAX: Final = 500
+#: A job that waited longer than this is answered 503: the provider should come back later.
+WAIT_SECONDS_MAX: Final = 2.0
+#: How long one batch is tried while the database does not answer.
+_UNAVAILABLE_SECONDS_MAX: Final = 1.5
+_RACES_MAX: Final = 12
+
+
+class QueueFull(Exception):
+    """More is waiting than LEDGER_QUEUE_MAX allows; try again in a few seconds."""
+
+
+class Poisoned(Exception):
+    """This job alone cannot be recorded, for a reason that will not go away by trying again."""
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """A command and the stream it is about."""
+
+    stream_id: UUID
+    command: Command
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What a job led to."""
+
+    events: tuple[tuple[UUID, AnyEvent], ...]  #: recorded, by stream
+    redelivered: int  #: statements that said nothing new
+    message_ids: dict[UUID, int]  #: public id of each touched stream
+
+
+class Job:
+    """One request's statements, and how it ended. `error` is one of this module's or the domain's exceptions."""
+
+    __slots__ = ("captures", "done", "error", "statements", "submitted_at", "waiter")
+
+    def __init__(self, statements: Sequence[Statement], captures: Sequence[Capture] = ()) -> None:
+        self.statements = statements
+        self.captures = captures
+        self.submitted_at = 0.0
+        self.done: Done | None = None
+        self.error: Exception | None = None
+        self.waiter: object = None  #: whatever the deliverer needs to find the requester
+
+    @property
+    def size(self) -> int:
+        return max(1, len(self.statements) + len(self.captures))
+
+
+class Project(Protocol):
+    """Derives a stream's row from its folded message (`projections.current_status.row`)."""
+
+    def __call__(
+        self, message: Message, *, stream_id: UUID, version: int, opening: int, key: DataKey | None
+    ) -> StatusRow: ...
+
+
+Deliver = Callable[[list[Job]], None]
+
+
+class Writer:
+    """Owns the one thread of this process that appends to the ledger."""
+
+    def __init__(self, ledger: Ledger, project: Project, deliver: Deliver, *, queue_max: int = 10_000) -> None:
+        self._ledger = ledger
+        self._project = project
+        self._deliver = deliver
+        self._queue_max = queue_max
+        self._waiting: deque[Job] = deque()
+        self._depth = 0
+        self._wakeup = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+
+    @property
+    def depth(self) -> int:
+        """Statements waiting or being written."""
+        return self._depth
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; `deliver` gets it back when it has ended. Raises QueueFull."""
+        with self._wakeup:
+            if self._closing or self._depth + job.size > max(self._queue_max, job.size):
+                raise QueueFull("too many statements are waiting to be written")
+            job.submitted_at = time.monotonic()
+            self._depth += job.size
+            self._waiting.append(job)
+            self._wakeup.notify()
+
+    def close(self, timeout_seconds: float = 10.0) -> None:
+        """Write what waits, then stop. Later submissions are refused."""
+        with self._wakeup:
+            self._closing = True
+            self._wakeup.notify()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while batch := self._take():
+            _Batch(self._ledger, self._project).write(batch)
+            with self._wakeup:
+                self._depth -= sum(job.size for job in batch)
+            self._deliver(batch)
+
+    def _take(self) -> list[Job]:
+        with self._wakeup:
+            while not self._waiting and not self._closing:
+                self._wakeup.wait()
+            batch: list[Job] = []
+            room = BATCH_MAX
+            while self._waiting and (not batch or self._waiting[0].size <= room):
+                job = self._waiting.popleft()
+                room -= job.size
+                batch.append(job)
+            return batch
+
+
+class _Batch:
+    """Writes one batch, whatever it takes: afterwards every job has `done` or `error`."""
+
+    def __init__(self, ledger: Ledger, project: Project) -> None:
+        self._ledger = ledger
+        self._project = project
+
+    def write(self, jobs: list[Job]) -> None:
+        now = time.monotonic()
+        for job in jobs:
+            if now - job.submitted_at > WAIT_SECONDS_MAX:
+                job.error = StoreUnavailable("waited too long to be written")
+        self._write([job for job in jobs if job.error is None])
+
+    def _write(self, jobs: list[Job]) -> None:
+        races, give_up_at = 0, time.monotonic() + _UNAVAILABLE_SECONDS_MAX
+        while jobs:
+            try:
+                jobs = self._attempt(jobs)
+                continue
+            except StreamMoved as moved:
+                races += 1
+                if races > _RACES_MAX:
+                    _fail(jobs, StoreUnavailable(str(moved)))
+                    return
+                pause = random.uniform(0, 0.002 * races)  # noqa: S311  # spreads racing writers, decides nothing
+            except StoreUnavailable as unavailable:
+                pause = random.uniform(0.05, 0.15)  # noqa: S311
+                if time.monotonic() + pause > give_up_at:
+                    _fail(jobs, unavailable)
+                    return
+            except Exception as error:
+                if len(jobs) == 1:
+                    poisoned = Poisoned(f"cannot be recorded ({type(error).__name__})")
+                    poisoned.__cause__ = error
+                    _fail(jobs, poisoned)
+                    return
+                middle = len(jobs) // 2
+                self._write(jobs[:middle])
+                jobs = jobs[middle:]
+                continue
+            time.sleep(pause)
+
+    def _attempt(self, jobs: list[Job]) -> list[Job]:
+        """Decide and append once. Return the jobs that have to wait for the next round."""
+        desk = _Desk(self._ledger, jobs)
+        decided: list[tuple[Job, Done]] = []
+        later: list[Job] = []
+        for job in jobs:
+            try:
+                done = desk.decide(job)
+            except (NotInConflict, AlreadyLinked) as refused:
+                job.error = refused
+                continue
+            if done is None:
+                later.append(job)
+            else:
+                decided.append((job, done))
+        captures = [capture for job, _ in decided for capture in job.captures]
+        opened_ids = desk.append(self._project, captures)
+        for job, done in decided:
+            for stream_id in done.message_ids:
+                if stream_id in opened_ids:
+                    done.message_ids[stream_id] = opened_ids[stream_id]
+            job.done = done
+        return later
+
+
+class _Desk:
+    """The messages of one attempt, as loaded and as they become while jobs are decided one after another."""
+
+    def __init__(self, ledger: Ledger, jobs: list[Job]) -> None:
+        self._ledger = ledger
+        wanted = [statement.stream_id for job in jobs for statement in job.statements]
+        self._loaded = ledger.load(wanted) if wanted else {}
+        moved = [loaded.message.linked_to for loaded in self._loaded.values() if loaded.message.linked_to]
+        if moved:
+            self._loaded.update(ledger.load(stream_id for stream_id in moved if stream_id not in self._loaded))
+        self._messages = {stream_id: loaded.message for stream_id, loaded in self._loaded.items()}
+        self._versions = {stream_id: loaded.version for stream_id, loaded in self._loaded.items()}
+        self._entries: list[Entry] = []
+
+    def decide(self, job: Job) -> Done | None:
+        """Decide a job against the desk; None if it has to wait because its streams were just written to.
+
+        The domain's refusals pass through, and leave the desk as it was.
+        """
+        messages: dict[UUID, Message] = {}
+        events: list[tuple[UUID, AnyEvent]] = []
+        redelivered = 0
+        touched: dict[UUID, int] = {}
+        for statement in job.statements:
+            stream_id, command = self._target(statement), statement.command
+            touched[stream_id] = self._loaded[stream_id].message_id or 0
+            message = messages.get(stream_id, self._messages[stream_id])
+            decided = decide(message, command)
+            redelivered += not decided
+            for event in decided:
+                if isinstance(event, MessageLinked) and event.leads:
+                    if self._is_written(stream_id) or self._is_written(event.other):
+                        return None
+                    message = self._ledger.merged(stream_id, event.other)
+                message = evolve(message, event)
+                events.append((stream_id, event))
+            messages[stream_id] = message
+        self._messages.update(messages)
+        for stream_id, event in events:
+            self._versions[stream_id] += 1
+            key = self._loaded[stream_id].key
+            kept = event if key is not None else _without_person(event)
+            self._entries.append(Entry(stream_id, self._versions[stream_id], kept, key))
+        return Done(tuple(events), redelivered, touched)
+
+    def _target(self, statement: Statement) -> UUID:
+        """Follow a hand-off: what is said about a linked message belongs to the stream that speaks for it."""
+        if isinstance(statement.command, Link):
+            return statement.stream_id
+        return self._messages[statement.stream_id].linked_to or statement.stream_id
+
+    def _is_written(self, stream_id: UUID) -> bool:
+        return self._versions[stream_id] != self._loaded[stream_id].version
+
+    def append(self, project: Project, captures: list[Capture]) -> dict[UUID, int]:
+        """Append what was decided and return the message ids of streams opened by it."""
+        if not self._entries and not captures:
+            return {}
+        partitions = self._ledger.partitions
+        if partitions > 1:
+            self._entries.sort(key=lambda entry: partition(entry.originator_id, partitions))
+        opening: dict[UUID, int] = {}
+        for index, entry in enumerate(self._entries, start=1):
+            if entry.originator_version == 1:
+                opening[entry.originator_id] = index
+        rows = [
+            project(
+                self._messages[stream_id],
+                stream_id=stream_id,
+                version=self._versions[stream_id],
+                opening=opening.get(stream_id, 0),
+                key=self._loaded[stream_id].key,
+            )
+            for stream_id in dict.fromkeys(entry.originator_id for entry in self._entries)
+        ]
+        keys = {stream_id: key for stream_id in opening if (key := self._loaded[stream_id].key) is not None}
+        ids = self._ledger.append(self._entries, rows, keys, captures)
+        return {stream_id: self._ledger.message_id(ids[index - 1], stream_id) for stream_id, index in opening.items()}
+
+
+def _without_person(event: AnyEvent) -> AnyEvent:
+    """An erased message takes no personal data back, whoever says it again."""
+    match event:
+        case StatusObserved() | MessageRegistered() | MessageLinked():
+            return msgspec.structs.replace(event, personal=type(event.personal)())
+        case _:
+            return event
+
+
+def _fail(jobs: list[Job], error: Exception) -> None:
+    for job in jobs:
+        job.error = error

@@ -78,6 +78,12 @@ def observe_command(
     )
 
 
+def observed(claim: Claim | Status, minute: float | None = None, **said: Any) -> Observe:
+    """Return the command for a claim that the provider dates, and that comes in, at a minute after noon."""
+    receipt = a_receipt(received_at=at(minute or 0))
+    return observe_command(claim, occurred_at=None if minute is None else at(minute), receipt=receipt, **said)
+
+
 def register_command(*, registration: bytes = b"registration-001", **told: Any) -> Register:
     """Return the command to register a message that the sender told us about."""
     defaults: dict[str, Any] = {

@@ -17,10 +17,9 @@ from ledger.domain.status import CHAIN, MAY_STILL_BECOME, RANK, Status, is_termi
 class Basis(StrEnum):
     """Where a shown time comes from."""
 
-    PROVIDER = "provider"  #: the provider's clock, believed
+    PROVIDER = "provider"  #: as told, and believed: the provider's clock, or the sender's for what the sender did
     IMPLIED = "implied"  #: the provider's time of a later status, which proves this one
     RECEIVED = "received"  #: our clock when it was first claimed: the provider gave no usable time
-    SENDER = "sender"  #: the sender's clock
 
 
 class Instant(msgspec.Struct, frozen=True, array_like=True):
@@ -71,7 +70,7 @@ def time_of(message: Message, status: Status) -> Instant | None:
     if told is not None:
         return Instant(told, Basis.PROVIDER)
     if status is Status.QUEUED and message.queued_at is not None:
-        return Instant(message.queued_at, Basis.SENDER)
+        return Instant(message.queued_at, Basis.PROVIDER)
     received = message.first_received.get(status)
     if status in _IMPLIED:
         later = [step for step in CHAIN[RANK[status] + 1 :] if step in first_at]

@@ -103,6 +103,11 @@ class Sender:
         ]
         return Job(statements), leading
 
+    def acknowledge(self, stream_id: UUID, registration: Registration, received_at: datetime) -> Job:
+        """Return the job of a hand-off whose message already is the provider's stream."""
+        receipt = self._receipt(registration.channel, received_at)
+        return Job([self._handed_off(stream_id, registration, receipt)])
+
     def fail(self, stream_id: UUID, channel: Channel, failure: LocalFailure, received_at: datetime) -> Job:
         return Job([self._failed(stream_id, failure, self._receipt(channel, received_at))])
 

@@ -1,4 +1,4 @@
-"""Authentic requests, or items of them, that could not be read: kept for a later adapter, sealed like everything else."""
+"""Authentic requests, or items of them, that could not be read: sealed, kept for a later adapter."""
 
 from datetime import datetime
 from uuid import UUID

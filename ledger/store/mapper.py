@@ -67,15 +67,15 @@ class LedgerMapper(Mapper[UUID]):
 
     def to_stored_event(self, domain_event: Entry) -> StoredEvent:  # type: ignore[override]
         event, stream_id, version = domain_event.event, domain_event.originator_id, domain_event.originator_version
-        nothing = _NOTHING_PERSONAL.get(type(event))
         sealed = b""
-        if nothing is not None:
-            personal = getattr(event, "personal")
-            if personal != nothing:
-                if domain_event.key is None:
-                    raise ValueError("an event with personal data needs the message's data key")
-                sealed = domain_event.key.seal(_encoder.encode(personal), place(stream_id, version, _EVENT))
-                event = msgspec.structs.replace(event, personal=nothing)
+        match event:
+            case StatusObserved() | MessageRegistered() | MessageLinked():
+                personal, nothing = event.personal, _NOTHING_PERSONAL[type(event)]
+                if personal != nothing:
+                    if domain_event.key is None:
+                        raise ValueError("an event with personal data needs the message's data key")
+                    sealed = domain_event.key.seal(_encoder.encode(personal), place(stream_id, version, _EVENT))
+                    event = msgspec.structs.replace(event, personal=nothing)
         opened = _encoder.encode(event)
         return StoredEvent(stream_id, version, NAMES[type(event)], frame(opened, sealed))
 

@@ -19,6 +19,8 @@ from ledger.wire.contract import Malformed, Parsed, Unreadable
 
 #: Fields in a form, repeats included. The largest callback known has about thirty.
 FIELDS_MAX: Final = 1_000
+#: Bytes of a form. Decoding them comes before the signature is checked, so it must be cheap for anybody's bytes.
+FORM_BYTES_MAX: Final = 128 * 1024
 #: Items in one request, over all levels. The largest batch documented by a provider is 1,000.
 ITEMS_MAX: Final = 10_000
 #: Characters of an identifier, a status word or an error code.
@@ -106,8 +108,11 @@ def member(value: object, name: str) -> object:
 def form_fields(body: bytes) -> list[tuple[bytes, bytes]]:
     """Decode `application/x-www-form-urlencoded`, keeping order, repeated names and blank values.
 
-    Works on bytes, so that a signature can be computed over any input. Raises Malformed beyond FIELDS_MAX fields.
+    Works on bytes, so that a signature can be computed over any input. Raises Malformed beyond FIELDS_MAX fields or
+    FORM_BYTES_MAX bytes.
     """
+    if len(body) > FORM_BYTES_MAX:
+        raise Malformed(f"body: a form of more than {FORM_BYTES_MAX} bytes")
     if body.count(b"&") >= FIELDS_MAX:
         raise Malformed(f"body: more than {FIELDS_MAX} form fields")
     pairs = (field.partition(b"=") for field in body.split(b"&") if field)

@@ -1,0 +1,286 @@
+"""`serve`: the service, in one process or several.
+
+The first process owns the embedded database and the listening socket. With one worker it also serves; with more it
+starts that many children on the same socket and restarts any that dies. SIGTERM and SIGINT drain: no new connections,
+every request answered, exit code 0.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+import uvicorn
+
+from ledger import logs, main
+from ledger.commands.common import DONE, FAILED, CommandFailed
+from ledger.config import Settings
+from ledger.store import idempotency, migrations, safety
+from ledger.store.application import Ledger, StoreUnavailable
+
+#: A drain that takes longer is cut.
+DRAIN_SECONDS_MAX: Final = 8
+_BACKLOG: Final = 2048
+_RESTART_SECONDS: Final = (0.1, 5.0)
+_MAINTENANCE_SECONDS: Final = 600.0
+#: How a child learns of its parent's socket and database.
+_SOCKET, _DATABASE, _METRICS = "_STATUS_LEDGER_SOCKET", "_STATUS_LEDGER_DATABASE", "PROMETHEUS_MULTIPROC_DIR"
+
+
+def add_to(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="run the service")
+    serve.add_argument("--host", help="default 127.0.0.1 (LEDGER_HOST)")
+    serve.add_argument("--port", type=int, help="default 8080 (LEDGER_PORT)")
+    serve.add_argument("--workers", type=int, help="processes that answer requests (LEDGER_WORKERS)")
+    serve.add_argument(
+        "--role", choices=["all", "web", "work"], default="all", help="web answers requests, work does upkeep"
+    )
+    serve.add_argument("--no-migrate", action="store_true", help="refuse to start instead of applying migrations")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(told: argparse.Namespace) -> int:
+    settings = main.settings(_environment(told))
+    logs.configure(settings.log_format, settings.log_level)
+    if _SOCKET in os.environ:
+        return _serve_as_child(settings, told.role)
+    log = structlog.get_logger("ledger.serve")
+    settings = main.with_secrets(settings, lambda name, fields: log.warning(name, **fields))
+    with main.database(settings, lambda name, fields: log.info(name, **fields)) as url:
+        if not told.no_migrate:
+            migrations.migrate(url, partitions=settings.partitions)
+        safety.require(url, settings.partitions)
+        if told.role == "work":
+            return _work(settings, url)
+        listener = _listen(settings)
+        if settings.workers == 1:
+            return _serve_here(settings, url, listener, told.role)
+        return _supervise(settings, url, listener, told.role)
+
+
+def _environment(told: argparse.Namespace) -> dict[str, str]:
+    """Arguments count as settings, so that everything derived from host and port agrees with them."""
+    given = {"LEDGER_HOST": told.host, "LEDGER_PORT": told.port, "LEDGER_WORKERS": told.workers}
+    return {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise CommandFailed(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    listener.listen(_BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def _announce(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    print(f"status-ledger is ready on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+
+# One process ----------------------------------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us and says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.drain)
+        await self._serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    def drain(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _serve_here(settings: Settings, url: str, listener: socket.socket, role: str) -> int:
+    sys.setswitchinterval(0.0005)  # the writer thread must win the interpreter for each of its few socket waits
+    parts = main.build(settings, url)
+    server: _Server | None = None
+    application = main.application(
+        parts, multiprocess=_METRICS in os.environ, draining=lambda: server is not None and server.should_exit
+    )
+    config = uvicorn.Config(
+        application,
+        http="ledger.http.protocol:DeadlineProtocol",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
+        backlog=_BACKLOG,
+    )
+    child = _SOCKET in os.environ
+    server = _Server(config, (lambda: None) if child else lambda: _announce(listener))
+    stopped = threading.Event()
+    if role == "all" and not child:
+        threading.Thread(target=_maintain, args=(parts.ledger, stopped), daemon=True).start()
+    try:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.serve(sockets=[listener]))
+    finally:
+        stopped.set()
+        parts.close()
+    return DONE if server.started else FAILED
+
+
+# Several processes ----------------------------------------------------------------------------------------------------
+
+
+def _supervise(settings: Settings, url: str, listener: socket.socket, role: str) -> int:
+    """Keep `workers` children serving until told to stop."""
+    metrics = settings.data_dir / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir(parents=True)
+    environment = {
+        **os.environ,
+        _SOCKET: str(listener.fileno()),
+        _DATABASE: url,
+        _METRICS: str(metrics),
+        "LEDGER_HOST": settings.host,
+        "LEDGER_PORT": str(settings.port),
+        "LEDGER_WORKERS": "1",
+    }
+    log = structlog.get_logger("ledger.serve")
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    command = [sys.executable, "-m", "ledger", "serve", "--no-migrate", "--role", "web"]
+    children: list[_Child] = [_Child(command, environment, listener.fileno()) for _ in range(settings.workers)]
+    parts = main.build(settings, url, pool_size=2)
+    if role == "all":
+        threading.Thread(target=_maintain, args=(parts.ledger, stopping), daemon=True).start()
+    announced = False
+    while not stopping.wait(0.1):
+        for child in children:
+            if child.revive():
+                log.warning("worker_restarted")
+        if not announced and _answers(listener):
+            _announce(listener)
+            announced = True
+    code = max(child.stop() for child in children)
+    parts.close()
+    return DONE if code == 0 else FAILED
+
+
+class _Child:
+    """One serving process, restarted with growing pauses when it dies soon after its start."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], descriptor: int) -> None:
+        self._command = command
+        self._environment = environment
+        self._descriptor = descriptor
+        self._pause = _RESTART_SECONDS[0]
+        self._start()
+
+    def _start(self) -> None:
+        self._started_at = time.monotonic()
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            self._command, env=self._environment, pass_fds=(self._descriptor,), start_new_session=True
+        )
+
+    def revive(self) -> bool:
+        """Start again if the process has died and its pause is over; tell whether that was done."""
+        if self._process.poll() is None:
+            return False
+        lived = time.monotonic() - self._started_at
+        if lived < self._pause:
+            return False
+        self._pause = min(_RESTART_SECONDS[1], self._pause * 2) if lived < 10 else _RESTART_SECONDS[0]
+        self._start()
+        return True
+
+    def stop(self) -> int:
+        """Drain and return the exit code."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            return abs(self._process.wait(DRAIN_SECONDS_MAX + 2))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return FAILED
+
+
+def _serve_as_child(settings: Settings, role: str) -> int:
+    listener = socket.socket(fileno=int(os.environ[_SOCKET]))
+    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    return _serve_here(settings, os.environ[_DATABASE], listener, role)
+
+
+def _die_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _answers(listener: socket.socket) -> bool:
+    """Tell whether somebody answers on the socket."""
+    host, port = listener.getsockname()[:2]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    try:
+        with socket.create_connection((reachable, port), timeout=1) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            return connection.recv(64).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+# Upkeep ---------------------------------------------------------------------------------------------------------------
+
+
+def _work(settings: Settings, url: str) -> int:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    parts = main.build(settings, url, pool_size=2)
+    print("status-ledger is working", flush=True)
+    _maintain(parts.ledger, stopping)
+    parts.close()
+    return DONE
+
+
+def _maintain(ledger: Ledger, stopping: threading.Event) -> None:
+    """Forget idempotency claims that have run out."""
+    log = structlog.get_logger("ledger.upkeep")
+    while not stopping.is_set():
+        try:
+            purged = idempotency.purge(ledger)
+            if purged:
+                log.info("idempotency_claims_purged", count=purged)
+        except StoreUnavailable:
+            log.warning("upkeep_postponed")
+        stopping.wait(_MAINTENANCE_SECONDS)

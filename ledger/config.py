@@ -1,0 +1,303 @@
+"""Settings: read once, typed, frozen.
+
+Environment variables named `LEDGER_*` and one TOML file for accounts. Unknown names and bad values stop the start; they
+are named, and their values are never echoed. Secrets print as stars.
+"""
+
+import base64
+import binascii
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from ledger.domain.status import Channel
+from ledger.wire.contract import Account, Provider, Secret
+
+PREFIX: Final = "LEDGER_"
+ACCOUNT_NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
+PARTITIONS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class BadSettings(ValueError):
+    """The settings cannot be used; every problem is listed by the name of its setting."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    requests: int
+    seconds: int
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. `docs/settings.md` describes each; a test compares the two."""
+
+    database_url: Secret | None = None
+    data_dir: Path = Path(".ledger")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    partitions: int = 1
+    evidence: str = "full"
+    body_bytes_max: int = 4 * 1024 * 1024
+    queue_max: int = 10_000
+    rate_limit: RateLimit | None = RateLimit(1_000, 1)
+    log_format: str = "json"
+    log_level: str = "info"
+    master_key: Secret | None = None
+    deployment_secret: Secret | None = None
+    config: Path = Path("ledger.toml")
+    accounts: Mapping[str, Account] = {}
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.database_url is None
+
+    @property
+    def keeps_items(self) -> bool:
+        return self.evidence == "full"
+
+
+def load(environ: Mapping[str, str], providers: Mapping[str, Provider]) -> Settings:
+    """Read the environment and the accounts file. Raises BadSettings with every problem found."""
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        read = _READERS.get(field)
+        if read is None:
+            problems.append(f"{name}: no such setting")
+            continue
+        if text == "":
+            continue
+        try:
+            values[field] = read(text, environ)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    if environ.get("POSTGRES_ENABLE_DB_FUNCTIONS", "").lower() in ("y", "yes", "t", "true", "on", "1"):
+        problems.append("POSTGRES_ENABLE_DB_FUNCTIONS: loses events for readers; unset it")
+    settings = Settings(**values)
+    told = "config" in values
+    accounts = _accounts(settings, environ, providers, problems, must_exist=told)
+    if settings.database_url is not None:
+        problems.extend(
+            f"{PREFIX}{name.upper()}: required with {PREFIX}DATABASE_URL; `status-ledger secrets generate` prints one"
+            for name in ("master_key", "deployment_secret")
+            if getattr(settings, name) is None
+        )
+    if problems:
+        raise BadSettings(problems)
+    return msgspec.structs.replace(settings, accounts=accounts)
+
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def resolve(text: str, environ: Mapping[str, str]) -> Secret:
+    """Return a secret given literally, as `env:NAME` or as `file:PATH`. Raises ValueError without the value."""
+    if text.startswith("env:"):
+        name = text.removeprefix("env:")
+        if not environ.get(name):
+            raise ValueError(f"environment variable {name} is not set")
+        return Secret(environ[name])
+    if text.startswith("file:"):
+        path = Path(text.removeprefix("file:"))
+        try:
+            content = path.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise ValueError(f"file {path} cannot be read") from None
+        if not content:
+            raise ValueError(f"file {path} is empty")
+        return Secret(content)
+    if not text:
+        raise ValueError("is empty")
+    return Secret(text)
+
+
+def decode_key(secret: Secret, bytes_min: int, bytes_max: int) -> Secret:
+    """Return the bytes of a base64 secret. Raises ValueError for another alphabet or length."""
+    try:
+        raw = base64.b64decode(secret.reveal(), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+    if not bytes_min <= len(raw) <= bytes_max:
+        bound = f"{bytes_min}" if bytes_min == bytes_max else f"{bytes_min} to {bytes_max}"
+        raise ValueError(f"must be the base64 form of {bound} bytes")
+    return Secret(raw)
+
+
+_Reader = Callable[[str, Mapping[str, str]], Any]
+
+
+def _integer(low: int, high: int) -> _Reader:
+    def read(text: str, _: Mapping[str, str]) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _one_of(*allowed: str) -> _Reader:
+    def read(text: str, _: Mapping[str, str]) -> str:
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+def _partitions(text: str, _: Mapping[str, str]) -> int:
+    if text not in map(str, PARTITIONS):
+        raise ValueError(f"must be one of {', '.join(map(str, PARTITIONS))}")
+    return int(text)
+
+
+def _rate_limit(text: str, _: Mapping[str, str]) -> RateLimit | None:
+    if text == "off":
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,6})", text)
+    if not match or int(match[1]) < 1 or int(match[2]) < 1:
+        raise ValueError('must be "N/seconds", both at least 1, or "off"')
+    return RateLimit(int(match[1]), int(match[2]))
+
+
+def _database_url(text: str, environ: Mapping[str, str]) -> Secret:
+    secret = resolve(text, environ)
+    try:
+        conninfo_to_dict(secret.reveal().decode())
+    except (ProgrammingError, UnicodeDecodeError):
+        raise ValueError("must be a PostgreSQL connection URL") from None
+    return secret
+
+
+_READERS: Final[dict[str, _Reader]] = {
+    "database_url": _database_url,
+    "data_dir": lambda text, _: Path(text),
+    "host": lambda text, _: text,
+    "port": _integer(0, 65_535),
+    "workers": _integer(1, 64),
+    "partitions": _partitions,
+    "evidence": _one_of("full", "digest"),
+    "body_bytes_max": _integer(1_024, 64 * 1024 * 1024),
+    "queue_max": _integer(1, 1_000_000),
+    "rate_limit": _rate_limit,
+    "log_format": _one_of("json", "console"),
+    "log_level": _one_of("debug", "info", "warning", "error"),
+    "master_key": lambda text, environ: decode_key(resolve(text, environ), 32, 32),
+    "deployment_secret": lambda text, environ: decode_key(resolve(text, environ), 16, 64),
+    "config": lambda text, _: Path(text),
+}
+
+
+# Accounts -------------------------------------------------------------------------------------------------------------
+
+
+class _AccountTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One `[accounts.NAME]` table."""
+
+    provider: str
+    channel: str
+    secrets: list[str]
+    verify_token: str | None = None
+    public_url: str | None = None
+    conflicts: str = "keep"
+    poll: dict[str, Any] = {}  #: read by the poller
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    accounts: dict[str, dict[str, Any]] = {}
+
+
+def _accounts(
+    settings: Settings,
+    environ: Mapping[str, str],
+    providers: Mapping[str, Provider],
+    problems: list[str],
+    *,
+    must_exist: bool,
+) -> dict[str, Account]:
+    path = settings.config
+    if not path.exists():
+        if must_exist:
+            problems.append(f"{PREFIX}CONFIG: file {path} does not exist")
+        return {}
+    try:
+        file = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        where = re.search(r"\(at [^)]*\)", str(error))
+        problems.append(f"{path}: not readable as TOML{' ' + where[0] if where else ''}")
+        return {}
+    except msgspec.ValidationError as error:
+        problems.append(f"{path}: {error}")
+        return {}
+    accounts = {}
+    for name, table in file.accounts.items():
+        try:
+            accounts[name] = _account(name, table, settings, environ, providers)
+        except ValueError as error:
+            problems.append(f"{path}: accounts.{name}: {error}")
+    return accounts
+
+
+def _account(
+    name: str,
+    table: dict[str, Any],
+    settings: Settings,
+    environ: Mapping[str, str],
+    providers: Mapping[str, Provider],
+) -> Account:
+    if not ACCOUNT_NAME.fullmatch(name):
+        raise ValueError("the name must be 1 to 40 of a-z, 0-9 and -")
+    told = msgspec.convert(table, _AccountTable)
+    provider = providers.get(told.provider)
+    if provider is None:
+        raise ValueError(f"provider must be one of {', '.join(providers)}")
+    if told.channel not in provider.channels:
+        raise ValueError(f"channel must be one of {', '.join(sorted(provider.channels))} for this provider")
+    if not told.secrets:
+        raise ValueError("secrets must not be empty: nothing could be authenticated")
+    if told.conflicts not in ("keep", "delivery-wins"):
+        raise ValueError('conflicts must be "keep" or "delivery-wins"')
+    return Account(
+        name=name,
+        provider=told.provider,
+        channel=Channel(told.channel),
+        secrets=tuple(_named("secrets", resolve, secret, environ) for secret in told.secrets),
+        verify_token=None if told.verify_token is None else _named("verify_token", resolve, told.verify_token, environ),
+        public_url=_public_url(told.public_url or f"http://{settings.host}:{settings.port}/webhooks/{name}"),
+        conflicts=told.conflicts,
+    )
+
+
+def _named(
+    field: str, read: Callable[[str, Mapping[str, str]], Secret], text: str, environ: Mapping[str, str]
+) -> Secret:
+    try:
+        return read(text, environ)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def _public_url(url: str) -> str:
+    """Return the URL without user info and fragment, which providers neither send nor sign."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        raise ValueError("public_url is not a URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("public_url must start with http:// or https:// and name a host")
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))

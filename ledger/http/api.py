@@ -1,0 +1,319 @@
+"""The native API, `/v1`."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from os import urandom
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ledger.domain.events import RegisteredDetails
+from ledger.domain.message import AlreadyLinked, NotInConflict
+from ledger.domain.reading import is_final
+from ledger.domain.status import Outcome, Status
+from ledger.http import queries, render
+from ledger.http.access import REFUSALS, Access, as_problem, secret_of
+from ledger.http.edge import Edge
+from ledger.http.problems import FieldError, Problem, invalid_body, invalid_field, invalid_parameter
+from ledger.http.shapes import (
+    CorrectionRequest,
+    HandoffRequest,
+    HistoryPage,
+    MessagePage,
+    MessageShape,
+    Registered,
+    RegisterRequest,
+)
+from ledger.ingest.register import QUEUED, SENT, Correction, LocalFailure, Registration, Sender
+from ledger.store import idempotency
+from ledger.store.application import Ledger
+from ledger.store.keys import ApiKey
+from ledger.wire.contract import Account
+from projections.current_status import CurrentStatus, Opened
+
+T = TypeVar("T")
+
+BODY_BYTES_MAX: Final = 64 * 1024
+WAIT_SECONDS_MAX: Final = 30
+_WAIT_STEP_SECONDS: Final = 0.1
+_NOT_FOUND: Final = "No message of this id is visible to this key."
+
+
+class NativeApi:
+    """Handlers. Each admits the key and does its reading in one reader thread."""
+
+    def __init__(
+        self,
+        *,
+        edge: Edge,
+        ledger: Ledger,
+        access: Access,
+        messages: CurrentStatus,
+        accounts: dict[str, Account],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._edge = edge
+        self._ledger = ledger
+        self._access = access
+        self._messages = messages
+        self._accounts = accounts
+        self._now = now
+
+    # Reading ----------------------------------------------------------------------------------------------------------
+
+    async def get(self, request: Request) -> Response:
+        queries.parameters(request, ())
+        asked = queries.message_id(request.path_params["message_id"])
+        _, opened = await self._admitted(request, lambda key: self._visible(key, asked))
+        known = request.headers.get("if-none-match")
+        seconds = _wait_seconds(request)
+        if seconds:
+            opened = await self._changed(opened, asked, known, seconds)
+        tag = _tag(opened)
+        if known is not None and tag in [candidate.strip().removeprefix("W/") for candidate in known.split(",")]:
+            return Response(status_code=304, headers={"etag": tag})
+        headers = {"etag": tag, **({"preference-applied": f"wait={seconds}"} if seconds else {})}
+        return _json(render.message(opened, asked, _base(request)), headers=headers)
+
+    async def newest(self, request: Request) -> Response:
+        told = queries.parameters(request, (*queries.FILTERS, "cursor", "limit"))
+        count, before = queries.limit(told), queries.decode_cursor(told)
+
+        def read(key: ApiKey) -> list[Opened]:
+            filters = queries.filters(told, key.account, key.channel)
+            return self._messages.newest(filters, before=before, limit=count + 1)
+
+        _, found = await self._admitted(request, read)
+        page, more = found[:count], len(found) > count
+        items = [render.message(opened, opened.shown_id, _base(request)) for opened in page]
+        cursor = queries.encode_cursor(page[-1].opened_at, page[-1].message_id) if more else None
+        return _json(MessagePage(items=items, next_cursor=cursor))
+
+    async def history(self, request: Request) -> Response:
+        told = queries.parameters(request, ("as_of", "cursor", "limit"))
+        count, as_of = queries.limit(told), queries.instant(told, "as_of")
+        start = _position(told)
+        asked = queries.message_id(request.path_params["message_id"])
+
+        def read(key: ApiKey) -> HistoryPage:
+            opened = self._visible(key, asked)
+            events = self._ledger.history(opened.stream_id)
+            if as_of is not None:
+                events = [recorded for recorded in events if recorded.recorded_at <= as_of]
+            steps = list(render.replay(events))
+            page = [item for item, _ in steps[start : start + count]]
+            return HistoryPage(
+                message_id=asked,
+                as_of=as_of,
+                status=steps[-1][1].status if steps else Status.UNKNOWN,
+                items=page,
+                next_cursor=str(start + count) if start + count < len(steps) else None,
+            )
+
+        _, shown = await self._admitted(request, read)
+        return _json(shown)
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    async def register(self, request: Request) -> Response:
+        queries.parameters(request, ())
+        body, told = await _body(request, RegisterRequest)
+        idempotency_key = _idempotency_key(request)
+
+        def prepare(key: ApiKey) -> tuple[Sender, Registration, bytes, UUID]:
+            if told.channel is not key.channel:
+                raise invalid_field("channel", f"this key belongs to channel {key.channel}")
+            sender, registration = self._sender(key), _registration(told)
+            scope = (key.account, key.channel.value)
+            if idempotency_key is not None:
+                identity = self._ledger.names.digest("idempotency", *scope, idempotency_key)
+            elif told.provider_message_id is not None:
+                identity = self._ledger.names.digest("registration", *scope, sha256(body).hexdigest())
+            else:
+                identity = urandom(16)
+            stream_id = sender.stream_of(registration, identity)
+            if idempotency_key is not None:
+                fingerprint = sha256(msgspec.json.encode(told)).digest()
+                stream_id = idempotency.claim(self._ledger, key.account, identity, fingerprint, stream_id)
+            return sender, registration, identity, stream_id
+
+        try:
+            _, (sender, registration, identity, stream_id) = await self._admitted(request, prepare)
+        except idempotency.KeyReused as reused:
+            raise Problem("idempotency_key_reused", "Use a new key for a new message.") from reused
+        done = await self._edge.write(sender.register(stream_id, registration, identity, self._now()))
+        stream_id = next(iter(done.message_ids), stream_id)
+        opened = await self._edge.read(self._messages.of_stream, stream_id)
+        assert opened is not None  # noqa: S101  # it was just written
+        url = f"{_base(request)}/v1/messages/{opened.shown_id}"
+        answer = Registered(message_id=opened.shown_id, status=opened.message.status, status_url=url)
+        replayed = {} if done.events else {"idempotent-replayed": "true"}
+        return _json(answer, 201, headers={"location": url, **replayed})
+
+    async def hand_off(self, request: Request) -> Response:
+        queries.parameters(request, ())
+        asked = queries.message_id(request.path_params["message_id"])
+        _, told = await _body(request, HandoffRequest)
+        if (told.provider_message_id is None) == (told.failure is None):
+            both = "give either provider_message_id or failure"
+            errors = (FieldError("provider_message_id", both), FieldError("failure", both))
+            raise Problem("invalid_field", both, errors=errors)
+        key, opened = await self._admitted(request, lambda key: self._visible(key, asked))
+        sender, now = self._sender(key), self._now()
+        if told.failure is not None:
+            failure = LocalFailure(told.failure.text, told.failure.code)
+            job = sender.fail(opened.stream_id, key.channel, failure, now)
+        else:
+            registration = Registration(
+                channel=key.channel,
+                details=RegisteredDetails(provider_message_id=told.provider_message_id),
+                sent_at=told.sent_at,
+                accepted_as=_accepted_as(told.provider_status),
+            )
+            known_as = opened.message.person.provider_message_id
+            if known_as is not None and known_as != told.provider_message_id:
+                raise Problem("already_handed_off", "A retry is a message of its own: register it.")
+            job, leading = sender.hand_off(opened.stream_id, opened.message_id, registration, now)
+            if leading == opened.stream_id:
+                job = sender.acknowledge(leading, registration, now)
+        return await self._written(request, job, asked)
+
+    async def correct(self, request: Request) -> Response:
+        queries.parameters(request, ())
+        asked = queries.message_id(request.path_params["message_id"])
+        _, told = await _body(request, CorrectionRequest)
+        key, opened = await self._admitted(request, lambda key: self._visible(key, asked))
+        correction = Correction(to=Outcome(told.to), by=told.by, why=told.why, relied_on=tuple(told.relied_on))
+        job = self._sender(key).correct(opened.stream_id, key.channel, correction, self._now())
+        return await self._written(request, job, asked)
+
+    # Shared -----------------------------------------------------------------------------------------------------------
+
+    async def _admitted(self, request: Request, then: Callable[[ApiKey], T]) -> tuple[ApiKey, T]:
+        secret = secret_of(request)
+
+        def admit_and_then() -> tuple[ApiKey, T]:
+            key = self._access.admit(secret)
+            return key, then(key)
+
+        try:
+            return await self._edge.read(admit_and_then)
+        except REFUSALS as refused:
+            raise as_problem(refused) from None
+
+    def _visible(self, key: ApiKey, message_id: int) -> Opened:
+        """Return a message of the key's account and channel. Anything else does not exist for it."""
+        opened = self._messages.get(message_id)
+        if opened is None or opened.message.account != key.account or opened.message.channel is not key.channel:
+            raise Problem("not_found", _NOT_FOUND)
+        return opened
+
+    def _sender(self, key: ApiKey) -> Sender:
+        account = self._accounts.get(key.account)
+        if account is None:
+            raise Problem("account_unknown", "The key's account is no longer configured.")
+        return Sender(account.name, account.provider, self._ledger.names)
+
+    async def _written(self, request: Request, job: Any, asked: int) -> Response:
+        try:
+            await self._edge.write(job)
+        except AlreadyLinked as refused:
+            raise Problem("already_handed_off", "A retry is a message of its own: register it.") from refused
+        except NotInConflict as refused:
+            raise Problem("not_in_conflict", "There is nothing to decide about this message.") from refused
+        opened = await self._edge.read(self._messages.get, asked)
+        assert opened is not None  # noqa: S101  # it was just written
+        return _json(render.message(opened, asked, _base(request)), headers={"etag": _tag(opened)})
+
+    async def _changed(self, opened: Opened, asked: int, known: str | None, seconds: int) -> Opened:
+        """Wait until the message differs from what the caller knows, or is final if it says nothing; then answer."""
+        until = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < until:
+            if is_final(opened.message) if known is None else _tag(opened) not in known:
+                break
+            await asyncio.sleep(_WAIT_STEP_SECONDS)
+            newer = await self._edge.read(self._messages.get, asked)
+            opened = newer if newer is not None else opened
+        return opened
+
+
+def _registration(told: RegisterRequest) -> Registration:
+    conversation = told.conversation
+    return Registration(
+        channel=told.channel,
+        details=RegisteredDetails(
+            provider_message_id=told.provider_message_id,
+            recipient=queries.address(told.recipient) if told.recipient is not None else None,
+            client_reference=told.client_reference,
+            conversation_id=conversation.conversation_id if conversation else None,
+            conversation_part_id=conversation.part_id if conversation else None,
+            metadata=told.metadata,
+        ),
+        queued_at=told.queued_at,
+        sent_at=told.sent_at,
+        accepted_as=_accepted_as(told.provider_status),
+        failure=LocalFailure(told.failure.text, told.failure.code) if told.failure else None,
+    )
+
+
+def _accepted_as(provider_status: str | None) -> str | None:
+    return None if provider_status is None else SENT if provider_status == SENT else QUEUED
+
+
+async def _body(request: Request, type_: type[T]) -> tuple[bytes, T]:
+    """Return the body, raw and read. Raises Problem naming the field that is wrong."""
+    media_type = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem("content_type_unsupported", "Send application/json.")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise Problem("body_too_large", f"The limit is {BODY_BYTES_MAX} bytes.")
+    try:
+        return body, msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as error:
+        raise invalid_body(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Problem("malformed_request", "The body is not JSON.") from None
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise Problem(
+            "invalid_field",
+            "Idempotency-Key: must be 1 to 255 visible ASCII characters",
+            errors=(FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters"),),
+        )
+    return key
+
+
+def _wait_seconds(request: Request) -> int:
+    match = re.search(r"(?:^|[,;\s])wait=([0-9]{1,4})\b", request.headers.get("prefer", ""))
+    return min(int(match[1]), WAIT_SECONDS_MAX) if match else 0
+
+
+def _position(told: dict[str, str]) -> int:
+    text = told.get("cursor", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise invalid_parameter("cursor", "must be a next_cursor of an earlier answer")
+    return int(text)
+
+
+def _tag(opened: Opened) -> str:
+    return f'"{opened.stream_id.hex[:8]}-{opened.version}"'
+
+
+def _base(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _json(answer: MessageShape | MessagePage | HistoryPage | Registered, status: int = 200, **kwargs: Any) -> Response:
+    return Response(msgspec.json.encode(answer), status, media_type="application/json", **kwargs)

@@ -1,0 +1,130 @@
+"""The ASGI application: callbacks on the lean path, everything else routed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ledger.domain.status import Channel
+from ledger.http import metrics, openapi
+from ledger.http.api import NativeApi
+from ledger.http.compat import CompatApi
+from ledger.http.edge import Edge
+from ledger.http.health import Health
+from ledger.http.problems import Problem, response
+from ledger.http.routes import Operation, operations
+from ledger.http.webhooks import PATH, Webhooks
+
+_log = structlog.get_logger("ledger.http")
+_SECURITY = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+}
+
+
+class Application:
+    """Dispatches. `draining` is set when the server has been told to stop."""
+
+    def __init__(self, webhooks: Webhooks, routed: ASGIApp) -> None:
+        self._webhooks = webhooks
+        self._routed = routed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PATH):
+            await self._webhooks(scope, receive, send)
+        else:
+            await self._routed(scope, receive, send)
+
+
+class _ChannelConvertor(Convertor[str]):
+    regex = "|".join(channel.value for channel in Channel)
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("channel", _ChannelConvertor())
+
+
+def build(
+    *,
+    edge: Edge,
+    webhooks: Webhooks,
+    api: NativeApi,
+    compat: CompatApi,
+    health: Health,
+) -> Application:
+    """Build the application. The edge is opened and closed with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        edge.open()
+        try:
+            yield
+        finally:
+            await edge.close()
+
+    table = operations(api, compat, health)
+    described = openapi.document(table)
+    routes = [
+        *(_route(operation) for operation in table),
+        Route("/openapi.json", _static(msgspec.json.encode(described), "application/json")),
+        Route("/docs", _static(openapi.page(described).encode(), "text/html; charset=utf-8")),
+        Route("/docs/style.css", _static(openapi.STYLE.encode(), "text/css; charset=utf-8")),
+    ]
+    routed = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http_problem})
+    routed.router.redirect_slashes = False
+    return Application(webhooks, routed)
+
+
+def _route(operation: Operation) -> Route:
+    path = operation.path.replace("{channel}", "{channel:channel}")
+
+    async def endpoint(request: Request) -> Response:
+        request_id = str(uuid4())
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                answer = await operation.handler(request)
+            except Problem as problem:
+                answer = response(problem, request_id)
+            except Exception:
+                _log.exception("request_failed", route=operation.path)
+                answer = response(Problem("internal", "The failure is logged under this request_id."), request_id)
+        metrics.REQUESTS.labels(operation.path, str(answer.status_code)).inc()
+        for name, value in _SECURITY.items():
+            answer.headers.setdefault(name, value)
+        answer.headers["x-request-id"] = request_id
+        return answer
+
+    return Route(path, endpoint, methods=[operation.method], name=operation.path)
+
+
+def _static(body: bytes, media_type: str) -> Any:
+    async def endpoint(_: Request) -> Response:
+        return Response(body, media_type=media_type, headers={**_SECURITY, "cache-control": "no-cache"})
+
+    return endpoint
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    """Answer what no route took."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "malformed_request")
+    headers = getattr(error, "headers", None)
+    problem = Problem(code, "See /docs for what is served here.", headers=headers)
+    return response(problem, str(uuid4()))

@@ -227,17 +227,20 @@ class CurrentStatus:
         return Opened(stream_id=stream_id, message_id=message_id, version=version, opened_at=opened_at, message=message)
 
 
-_COLUMNS: Final = "c.stream_id, c.version, c.message_id, c.opened_at, c.state, k.wrapped"
-_JOINED: Final = f"{_COLUMNS} FROM current_status c LEFT JOIN message_keys k USING (partition, stream_id)"
-_GET: Final = f"""
-SELECT {_COLUMNS} FROM events e
+_GET: Final = b"""
+SELECT c.stream_id, c.version, c.message_id, c.opened_at, c.state, k.wrapped
+  FROM events e
   JOIN current_status c USING (partition, stream_id)
   LEFT JOIN message_keys k USING (partition, stream_id)
  WHERE e.partition = %s AND e.position = %s AND e.version = 1
-""".encode()
-_OF_STREAM: Final = f"SELECT {_JOINED} WHERE c.partition = %s AND c.stream_id = %s".encode()
-_LIST: Final[LiteralString] = (
-    "SELECT c.stream_id, c.version, c.message_id, c.opened_at, c.state, k.wrapped"
-    " FROM current_status c LEFT JOIN message_keys k USING (partition, stream_id)"
-    " WHERE {where} ORDER BY c.opened_at DESC, c.message_id DESC LIMIT %s"
-)
+"""
+_OF_STREAM: Final = b"""
+SELECT c.stream_id, c.version, c.message_id, c.opened_at, c.state, k.wrapped
+  FROM current_status c LEFT JOIN message_keys k USING (partition, stream_id)
+ WHERE c.partition = %s AND c.stream_id = %s
+"""
+_LIST: Final[LiteralString] = """
+SELECT c.stream_id, c.version, c.message_id, c.opened_at, c.state, k.wrapped
+  FROM current_status c LEFT JOIN message_keys k USING (partition, stream_id)
+ WHERE {where} ORDER BY c.opened_at DESC, c.message_id DESC LIMIT %s
+"""

@@ -102,8 +102,7 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
             number = decoding.identifier(member(loose(value.metadata), "phone_number_id"))
             batch.observe(value.statuses or (), partial(_observation, number=number))
             batch.alerts += [code for code, _ in _errors(value.errors) if code]
-            inbound = loose(value.messages)
-            batch.ignored += len(inbound) if isinstance(inbound, list) else 0
+            batch.ignored += decoding.count(value.messages)
     return batch.parsed()
 
 

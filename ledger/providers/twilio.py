@@ -201,14 +201,13 @@ def _algorithm(headers: Headers) -> signature.Algorithm | None:
 
 
 def _signed_urls(url: str) -> list[bytes]:
-    """Return what Twilio may have signed: no user info, no fragment, and a default port both named and left out."""
+    """Return what Twilio may have signed: no user info, no fragment; with its port and without, as the SDKs try."""
     parts = _URL.fullmatch(url)
     if parts is None:
         return []
     base, port, rest = f"{parts['scheme']}://{parts['host']}", parts["port"], parts["rest"] or ""
     default = _DEFAULT_PORTS[parts["scheme"].lower()]
-    ports = ("", f":{default}") if port in (None, default) else (f":{port}",)
-    return [f"{base}{port}{rest}".encode("utf-8", "replace") for port in ports]
+    return [f"{base}{named}{rest}".encode("utf-8", "replace") for named in ("", f":{port or default}")]
 
 
 PROVIDER: Final = Provider(

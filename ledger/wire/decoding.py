@@ -35,6 +35,7 @@ T = TypeVar("T")
 _ANY: Final = msgspec.json.Decoder()
 _RAW: Final = msgspec.json.Decoder(Raw)
 _LIST: Final = msgspec.json.Decoder(list[Raw])
+_LIST_OR_NULL: Final = msgspec.json.Decoder(list[Raw] | None)
 _BLANK: Final = b" \t\r\n"
 _INTEGERS: Final = range(-(1 << 63), 1 << 64)
 _PHONE: Final = re.compile(r"\+?([0-9]{7,15})", re.ASCII)
@@ -95,6 +96,14 @@ def _mended(data: bytes) -> object:
         return _ANY.decode(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError, OverflowError):
         return None
+
+
+def count(raw: Raw) -> int:
+    """Return the number of elements of what may be an array, without decoding them; 0 if it is not one."""
+    try:
+        return len(_LIST_OR_NULL.decode(raw) or ())
+    except (ValueError, RecursionError, OverflowError):
+        return 0
 
 
 def member(value: object, name: str) -> object:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ledger.domain.observation import Observation
 from ledger.providers import PROVIDERS
 from ledger.wire.contract import UNRECOGNISED, Headers, Malformed, Parsed, Webhook, claim_of
+from tests.providers.hostile import CONTENT_TYPES, HOSTILE_BODIES, HOSTILE_VALUES
 from tests.providers.webhook_cases import (
     CASES,
     Case,
@@ -316,59 +317,6 @@ def test_a_batch_beyond_the_limit_is_malformed(case):
 
 
 # Hostile input
-
-HOSTILE_VALUES = {
-    "deep arrays": b"[" * 100_000 + b"]" * 100_000,
-    "deep objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-    "arrays as deep as a stack": b"[" * 900 + b"]" * 900,
-    "unclosed": b"[" * 100_000,
-    "bad UTF-8": b'"\xff\xfe\xc0\x80"',
-    "encoded surrogate": b'"\xed\xa0\x80"',
-    "NUL": b'"a\\u0000b"',
-    "raw NUL": b'"a\x00b"',
-    "lone high surrogate": b'"\\ud83d"',
-    "lone low surrogate": b'"\\udc00"',
-    "integer of 5,000 digits": b"9" * 5_000,
-    "text of 5,000 digits": b'"' + b"9" * 5_000 + b'"',
-    "negative": b"-1",
-    "float": b"1.5",
-    "beyond a float": b"1e999",
-    "NaN": b"NaN",
-    "null": b"null",
-    "true": b"true",
-    "empty text": b'""',
-    "empty object": b"{}",
-    "empty array": b"[]",
-    "array of nulls": b"[null,null]",
-    "markup": b'"<script>alert(1)</script>"',
-    "line breaks": b'"a\\r\\nX-Injected: 1"',
-    "right to left": '"\u202egpj.exe"'.encode(),
-    "long text": b'"' + b"x" * 1_000_000 + b'"',
-}
-HOSTILE_BODIES = {
-    "empty": b"",
-    "blank": b" ",
-    "null": b"null",
-    "number": b"5",
-    "text": b'"x"',
-    "empty object": b"{}",
-    "empty array": b"[]",
-    "array of odd things": b'[null,5,"x",[],{}]',
-    "byte order mark": b"\xef\xbb\xbf{}",
-    "UTF-16": "{}".encode("utf-16"),
-    "bad UTF-8": b"\xff\xfe\xfd",
-    "deep": b"[" * 100_000 + b"]" * 100_000,
-    "unclosed": b'{"entry":' * 10_000,
-    "duplicate keys": b'{"entry":[],"entry":5,"event":"seen","event":5}',
-    "a million ampersands": b"&" * 1_000_000,
-    "a hundred thousand fields": b"&".join(b"a%d=1" % number for number in range(100_000)),
-    "broken percent": b"MessageSid=%&MessageStatus=%zz&To=%%",
-    "percent NUL": b"MessageSid=SM%00&MessageStatus=sent",
-    "percent bad UTF-8": b"MessageSid=SM%FF&MessageStatus=sent",
-    "cut off": b'{"event":"delivered","message_token":57413118035717',
-    "two documents": b'{"event":"seen"}{"event":"seen"}',
-}
-CONTENT_TYPES = (b"application/json", b"application/x-www-form-urlencoded", b"", b"\xff", b"text/plain")
 
 
 def assert_storable(observation: Observation) -> None:

@@ -110,6 +110,14 @@ def test_a_member_of_what_is_no_object_is_absent():
     assert [decoding.member(value, "a") for value in ({"a": 1}, {}, [1], None)] == [1, None, None, None]
 
 
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [(b"[]", 0), (b'[1,{"a":[2,3]},"\xff"]', 3), (b"null", 0), (b"{}", 0), (b"[" * 2_000 + b"]" * 2_000, 0)],
+)
+def test_elements_are_counted_without_being_decoded(raw, expected):
+    assert expected == decoding.count(Raw(raw))
+
+
 # Items
 
 

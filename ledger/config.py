@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -19,6 +19,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ledger.domain.status import Channel
 from ledger.wire.contract import Account, Provider, Secret
+
+T = TypeVar("T")
 
 PREFIX: Final = "LEDGER_"
 ACCOUNT_NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
@@ -51,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes_max: int = 4 * 1024 * 1024
     queue_max: int = 10_000
     rate_limit: RateLimit | None = RateLimit(1_000, 1)
+    public_url: str | None = None
     log_format: str = "json"
     log_level: str = "info"
     master_key: Secret | None = None
@@ -193,6 +196,7 @@ _READERS: Final[dict[str, _Reader]] = {
     "body_bytes_max": _integer(1_024, 64 * 1024 * 1024),
     "queue_max": _integer(1, 1_000_000),
     "rate_limit": _rate_limit,
+    "public_url": lambda text, _: _public_url(text).rstrip("/"),
     "log_format": _one_of("json", "console"),
     "log_level": _one_of("debug", "info", "warning", "error"),
     "master_key": lambda text, environ: decode_key(resolve(text, environ), 32, 32),
@@ -276,14 +280,21 @@ def _account(
         channel=Channel(told.channel),
         secrets=tuple(_named("secrets", resolve, secret, environ) for secret in told.secrets),
         verify_token=None if told.verify_token is None else _named("verify_token", resolve, told.verify_token, environ),
-        public_url=_public_url(told.public_url or f"http://{settings.host}:{settings.port}/webhooks/{name}"),
+        public_url=_named("public_url", _callback_url, told.public_url or _default_url(settings, name), environ),
         conflicts=told.conflicts,
     )
 
 
-def _named(
-    field: str, read: Callable[[str, Mapping[str, str]], Secret], text: str, environ: Mapping[str, str]
-) -> Secret:
+def _default_url(settings: Settings, account: str) -> str:
+    base = settings.public_url or f"http://{settings.host}:{settings.port}"
+    return f"{base}/webhooks/{account}"
+
+
+def _callback_url(text: str, _: Mapping[str, str]) -> str:
+    return _public_url(text)
+
+
+def _named(field: str, read: Callable[[str, Mapping[str, str]], T], text: str, environ: Mapping[str, str]) -> T:
     try:
         return read(text, environ)
     except ValueError as error:
@@ -297,7 +308,7 @@ def _public_url(url: str) -> str:
         host = parts.hostname
         _ = parts.port
     except ValueError:
-        raise ValueError("public_url is not a URL") from None
+        raise ValueError("is not a URL") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ValueError("public_url must start with http:// or https:// and name a host")
+        raise ValueError("must start with http:// or https:// and name a host")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))

@@ -138,6 +138,7 @@ def application(
             access=access,
             messages=parts.messages,
             accounts=dict(told.accounts),
+            public_url=told.public_url,
         ),
         compat=CompatApi(edge=edge, access=access, messages=parts.messages),
         health=Health(edge, parts.ledger, multiprocess=multiprocess, draining=draining),

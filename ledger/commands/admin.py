@@ -90,6 +90,7 @@ def redacted(settings: Settings) -> dict[str, Any]:
         "body_bytes_max": settings.body_bytes_max,
         "queue_max": settings.queue_max,
         "rate_limit": f"{limit.requests}/{limit.seconds}" if limit else "off",
+        "public_url": settings.public_url,
         "log_format": settings.log_format,
         "log_level": settings.log_level,
         "master_key": _STARS,
@@ -114,7 +115,7 @@ def _database_url(settings: Settings) -> str | None:
     if settings.database_url is None:
         return embedded.running_url(settings.data_dir)
     url = settings.database_url.reveal().decode()
-    told = conninfo_to_dict(url)
+    told: dict[str, Any] = dict(conninfo_to_dict(url))
     password = told.get("password")
     if password is None:
         return url

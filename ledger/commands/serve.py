@@ -135,6 +135,7 @@ def _serve_here(settings: Settings, url: str, listener: socket.socket, role: str
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing that a caller says about its address or scheme is believed
         timeout_keep_alive=75,
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
         backlog=_BACKLOG,

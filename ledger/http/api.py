@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ledger.domain.events import RegisteredDetails
@@ -56,6 +56,7 @@ class NativeApi:
         access: Access,
         messages: CurrentStatus,
         accounts: dict[str, Account],
+        public_url: str | None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._edge = edge
@@ -63,6 +64,7 @@ class NativeApi:
         self._access = access
         self._messages = messages
         self._accounts = accounts
+        self._public_url = public_url
         self._now = now
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -79,7 +81,7 @@ class NativeApi:
         if known is not None and tag in [candidate.strip().removeprefix("W/") for candidate in known.split(",")]:
             return Response(status_code=304, headers={"etag": tag})
         headers = {"etag": tag, **({"preference-applied": f"wait={seconds}"} if seconds else {})}
-        return _json(render.message(opened, asked, _base(request)), headers=headers)
+        return _json(render.message(opened, asked, self._base(request)), headers=headers)
 
     async def newest(self, request: Request) -> Response:
         told = queries.parameters(request, (*queries.FILTERS, "cursor", "limit"))
@@ -91,7 +93,7 @@ class NativeApi:
 
         _, found = await self._admitted(request, read)
         page, more = found[:count], len(found) > count
-        items = [render.message(opened, opened.shown_id, _base(request)) for opened in page]
+        items = [render.message(opened, opened.shown_id, self._base(request)) for opened in page]
         cursor = queries.encode_cursor(page[-1].opened_at, page[-1].message_id) if more else None
         return _json(MessagePage(items=items, next_cursor=cursor))
 
@@ -138,6 +140,7 @@ class NativeApi:
             else:
                 identity = urandom(16)
             stream_id = sender.stream_of(registration, identity)
+            self._require_channel(key, stream_id)
             if idempotency_key is not None:
                 fingerprint = sha256(msgspec.json.encode(told)).digest()
                 stream_id = idempotency.claim(self._ledger, key.account, identity, fingerprint, stream_id)
@@ -151,7 +154,7 @@ class NativeApi:
         stream_id = next(iter(done.message_ids), stream_id)
         opened = await self._edge.read(self._messages.of_stream, stream_id)
         assert opened is not None  # noqa: S101  # it was just written
-        url = f"{_base(request)}/v1/messages/{opened.shown_id}"
+        url = f"{self._base(request)}/v1/messages/{opened.shown_id}"
         answer = Registered(message_id=opened.shown_id, status=opened.message.status, status_url=url)
         replayed = {} if done.events else {"idempotent-replayed": "true"}
         return _json(answer, 201, headers={"location": url, **replayed})
@@ -180,6 +183,7 @@ class NativeApi:
             if known_as is not None and known_as != told.provider_message_id:
                 raise Problem("already_handed_off", "A retry is a message of its own: register it.")
             job, leading = sender.hand_off(opened.stream_id, opened.message_id, registration, now)
+            await self._edge.read(self._require_channel, key, leading)
             if leading == opened.stream_id:
                 job = sender.acknowledge(leading, registration, now)
         return await self._written(request, job, asked)
@@ -214,6 +218,16 @@ class NativeApi:
             raise Problem("not_found", _NOT_FOUND)
         return opened
 
+    def _require_channel(self, key: ApiKey, stream_id: UUID) -> None:
+        """Refuse to join a message that callbacks have opened on another channel: its own key must see it."""
+        opened = self._messages.of_stream(stream_id)
+        if opened is not None and opened.message.channel is not key.channel:
+            raise Problem("channel_mismatch", "Callbacks for this provider_message_id came in on another channel.")
+
+    def _base(self, request: Request) -> str:
+        """Return where callers reach this API: as configured, else as this request did."""
+        return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
+
     def _sender(self, key: ApiKey) -> Sender:
         account = self._accounts.get(key.account)
         if account is None:
@@ -229,7 +243,7 @@ class NativeApi:
             raise Problem("not_in_conflict", "There is nothing to decide about this message.") from refused
         opened = await self._edge.read(self._messages.get, asked)
         assert opened is not None  # noqa: S101  # it was just written
-        return _json(render.message(opened, asked, _base(request)), headers={"etag": _tag(opened)})
+        return _json(render.message(opened, asked, self._base(request)), headers={"etag": _tag(opened)})
 
     async def _changed(self, opened: Opened, asked: int, known: str | None, seconds: int) -> Opened:
         """Wait until the message differs from what the caller knows, or is final if it says nothing; then answer."""
@@ -272,10 +286,13 @@ async def _body(request: Request, type_: type[T]) -> tuple[bytes, T]:
     if media_type != "application/json":
         raise Problem("content_type_unsupported", "Send application/json.")
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise Problem("body_too_large", f"The limit is {BODY_BYTES_MAX} bytes.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_BYTES_MAX:
+                raise Problem("body_too_large", f"The limit is {BODY_BYTES_MAX} bytes.")
+    except ClientDisconnect:
+        raise Problem("malformed_request", "The body is incomplete.") from None
     try:
         return body, msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as error:
@@ -309,10 +326,6 @@ def _position(told: dict[str, str]) -> int:
 
 def _tag(opened: Opened) -> str:
     return f'"{opened.stream_id.hex[:8]}-{opened.version}"'
-
-
-def _base(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
 
 
 def _json(answer: MessageShape | MessagePage | HistoryPage | Registered, status: int = 200, **kwargs: Any) -> Response:

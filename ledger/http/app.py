@@ -82,7 +82,7 @@ def build(
     table = operations(api, compat, health)
     described = openapi.document(table)
     routes = [
-        *(_route(operation) for operation in table),
+        *_routes(table),
         Route("/openapi.json", _static(msgspec.json.encode(described), "application/json")),
         Route("/docs", _static(openapi.page(described).encode(), "text/html; charset=utf-8")),
         Route("/docs/style.css", _static(openapi.STYLE.encode(), "text/css; charset=utf-8")),
@@ -92,26 +92,30 @@ def build(
     return Application(webhooks, routed)
 
 
-def _route(operation: Operation) -> Route:
-    path = operation.path.replace("{channel}", "{channel:channel}")
+def _routes(table: list[Operation]) -> list[Route]:
+    """Make one route a path, so that a method not used there is answered with all that are."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in table:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    return [_route(path, methods) for path, methods in by_path.items()]
 
+
+def _route(path: str, operations: dict[str, Operation]) -> Route:
     async def endpoint(request: Request) -> Response:
-        request_id = str(uuid4())
+        operation = operations["GET" if request.method == "HEAD" else request.method]
+        request_id = request.state.request_id = str(uuid4())
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 answer = await operation.handler(request)
             except Problem as problem:
                 answer = response(problem, request_id)
             except Exception:
-                _log.exception("request_failed", route=operation.path)
+                _log.exception("request_failed", route=path)
                 answer = response(Problem("internal", "The failure is logged under this request_id."), request_id)
-        metrics.REQUESTS.labels(operation.path, str(answer.status_code)).inc()
-        for name, value in _SECURITY.items():
-            answer.headers.setdefault(name, value)
-        answer.headers["x-request-id"] = request_id
-        return answer
+        metrics.REQUESTS.labels(path, str(answer.status_code)).inc()
+        return _signed_off(answer, request_id)
 
-    return Route(path, endpoint, methods=[operation.method], name=operation.path)
+    return Route(path.replace("{channel}", "{channel:channel}"), endpoint, methods=list(operations), name=path)
 
 
 def _static(body: bytes, media_type: str) -> Any:
@@ -127,4 +131,13 @@ async def _http_problem(_: Request, error: Exception) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "malformed_request")
     headers = getattr(error, "headers", None)
     problem = Problem(code, "See /docs for what is served here.", headers=headers)
-    return response(problem, str(uuid4()))
+    request_id = str(uuid4())
+    return _signed_off(response(problem, request_id), request_id)
+
+
+def _signed_off(answer: Response, request_id: str) -> Response:
+    """Add what every answer carries."""
+    for name, value in _SECURITY.items():
+        answer.headers.setdefault(name, value)
+    answer.headers["x-request-id"] = request_id
+    return answer

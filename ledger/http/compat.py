@@ -7,7 +7,6 @@ Sources: seeds 001 (statuses, 404), 002 (WhatsApp), 004 (SMS). The vocabulary fo
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
-from uuid import uuid4
 
 import msgspec
 from starlette.requests import Request
@@ -110,7 +109,8 @@ class CompatApi:
     async def _answer(
         self, request: Request, read: Callable[[Request, ApiKey, str], CompatStatus | CompatPage]
     ) -> Response:
-        request_id, channel, secret = str(uuid4()), Channel(request.path_params["channel"]), secret_of(request)
+        channel, secret = Channel(request.path_params["channel"]), secret_of(request)
+        request_id: str = request.state.request_id  # that of the answer's header
 
         def admit_and_read() -> CompatStatus | CompatPage:
             try:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 #: An answer leaves within 5 s of a request's arrival, whatever the database does.
 ANSWER_SECONDS_MAX: Final = 4.5
 READERS: Final = 6
+_EXPIRY_STEP_SECONDS: Final = 0.1
 
 
 class Edge:
@@ -29,13 +30,18 @@ class Edge:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
         self.writer: Writer | None = None
+        self._deadlines: dict[asyncio.Future[None], float] = {}
+        self._expiry: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.writer = self._build_writer(self._deliver)
         self.writer.start()
+        self._expiry = self._loop.create_task(self._expire())
 
     async def close(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
         if self.writer is not None:
             await asyncio.to_thread(self.writer.close)
         self._readers.shutdown(wait=False, cancel_futures=True)
@@ -48,10 +54,15 @@ class Edge:
         job.waiter = waiter
         try:
             self.writer.submit(job)
-            async with asyncio.timeout(seconds):
-                await waiter
-        except (QueueFull, TimeoutError):
+        except QueueFull:
             raise unavailable() from None
+        self._deadlines[waiter] = self._loop.time() + seconds
+        try:
+            await waiter
+        except TimeoutError:
+            raise unavailable() from None
+        finally:
+            del self._deadlines[waiter]
         if isinstance(job.error, StoreUnavailable):
             raise unavailable() from job.error
         if job.error is not None:
@@ -68,6 +79,16 @@ class Edge:
                 return await self._loop.run_in_executor(self._readers, call)
         except (StoreUnavailable, TimeoutError) as error:
             raise unavailable("The ledger cannot be read right now.") from error
+
+    async def _expire(self) -> None:
+        """End waits that are over. One timer for all: a timer a request would cost more than its decoding."""
+        assert self._loop is not None  # noqa: S101
+        while True:
+            await asyncio.sleep(_EXPIRY_STEP_SECONDS)
+            now = self._loop.time()
+            for waiter in [waiter for waiter, deadline in self._deadlines.items() if deadline <= now]:
+                if not waiter.done():
+                    waiter.set_exception(TimeoutError())
 
     def _deliver(self, jobs: list[Job]) -> None:
         assert self._loop is not None  # noqa: S101

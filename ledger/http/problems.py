@@ -25,6 +25,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "account_unknown": (404, "There is no such account"),
     "method_not_allowed": (405, "The method is not used here"),
     "already_handed_off": (409, "The message was handed off under another provider message id"),
+    "channel_mismatch": (409, "The message belongs to another channel"),
     "not_in_conflict": (409, "Only an open conflict can be corrected"),
     "body_too_large": (413, "The body is too large"),
     "content_type_unsupported": (415, "The content type is not accepted here"),
@@ -36,6 +37,8 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
 }
 
 CONTENT_TYPE: Final = "application/problem+json"
+#: How much of an unknown field's name is repeated.
+_NAME_CHARACTERS_MAX: Final = 64
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -96,17 +99,19 @@ def unavailable(detail: str = "The ledger cannot write right now.") -> Problem:
 
 def invalid_body(error: msgspec.ValidationError) -> Problem:
     """Name the field and the rule that a request body breaks, without the value it came with."""
-    message, _, path = str(error).partition(" - at `")
-    unknown = re.search(r"unknown field `([^`]{1,64})`", message)
+    text = str(error)
+    unknown = re.match(r"Object contains unknown field `(.*?)`(?: - at `\$\.?([^`]*)`)?$", text, re.DOTALL)
+    if unknown:
+        name, place = unknown[1][:_NAME_CHARACTERS_MAX], unknown[2]
+        return invalid_field(f"{place}.{name}" if place else name, "is not a field of this request")
+    told = re.match(r"(.*?)(?: - at (?:`key` in )?`\$\.?([^`]*)`)?$", text, re.DOTALL)
+    message, place = (told[1], told[2] or "") if told else ("is not valid", "")
     missing = re.search(r"missing required field `([^`]{1,64})`", message)
-    field = path.rstrip("`").removeprefix("$").lstrip(".")
-    named = unknown or missing
-    if named:
-        field = f"{field}.{named[1]}".lstrip(".")
-        message = "is not a field of this request" if unknown else "is required"
-    # Values are quoted with ' (enums) in msgspec's texts; patterns and types are not values.
-    message = re.sub(r"value '.*'", "value", message, flags=re.DOTALL)
-    return invalid_field(field or "body", message)
+    if missing:
+        return invalid_field(f"{place}.{missing[1]}".lstrip("."), "is required")
+    if message.startswith("Invalid enum value"):  # the one text of msgspec's that goes on to quote a value
+        message = "is not one of the values this field may have"
+    return invalid_field(place or "body", message)
 
 
 def body_of(problem: Problem, request_id: str) -> bytes:

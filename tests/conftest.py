@@ -1,0 +1,12 @@
+"""What every test runs under. Fixtures live in `tests/plugins`."""
+
+import os
+
+from hypothesis import settings
+
+pytest_plugins = ["tests.plugins.postgres"]
+
+settings.register_profile("default", max_examples=100, deadline=None)
+settings.register_profile("check", max_examples=500, deadline=None)
+settings.register_profile("nightly", max_examples=20_000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

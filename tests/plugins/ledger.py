@@ -1,0 +1,187 @@
+"""Ledgers, databases of every shape, and writers that tests can wait for."""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ledger.domain.identity import Names
+from ledger.ingest.writer import Done, Job, Statement, Writer
+from ledger.store import migrations
+from ledger.store.application import Ledger
+from ledger.store.captures import Capture
+from ledger.store.sealing import MasterKey
+from ledger.wire.contract import Secret
+from projections import current_status
+from tests.builders import NAMES
+
+MASTER_KEY = MasterKey(Secret(bytes(range(32))))
+#: How long a test waits for what must happen before it gives up. Nothing is ever asserted about less.
+PATIENCE_SECONDS = 30
+
+LedgerType = TypeVar("LedgerType", bound=Ledger)
+
+
+class Shape(NamedTuple):
+    """How a database is divided: by our own partitions, and natively by hash on top of that."""
+
+    partitions: int
+    hash_partitions: int = 0
+
+    def __str__(self) -> str:
+        return f"P{self.partitions}{'-hashed' if self.hash_partitions else ''}"
+
+
+#: One order, a few, many, and many with every key checked by PostgreSQL to carry the partition.
+SHAPES = (Shape(1), Shape(4), Shape(16), Shape(16, hash_partitions=16))
+
+_number = itertools.count(1)
+
+
+class Pen:
+    """A running writer that hands every job back to the one who waits for it."""
+
+    def __init__(self, ledger: Ledger, **options: Any) -> None:
+        self.ledger = ledger
+        self.writer = Writer(ledger, partial(current_status.row, ledger.names), self._deliver, **options)
+        self.writer.start()
+
+    def submit(self, job: Job) -> Job:
+        job.waiter = threading.Event()
+        self.writer.submit(job)
+        return job
+
+    def end(self, job: Job) -> Job:
+        """Wait until a submitted job has ended, one way or the other."""
+        assert isinstance(job.waiter, threading.Event)
+        assert job.waiter.wait(PATIENCE_SECONDS), "the job was never handed back"
+        return job
+
+    def finish(self, job: Job) -> Done:
+        """Wait for a submitted job. Raises its error."""
+        self.end(job)
+        if job.error is not None:
+            raise job.error
+        assert job.done is not None
+        return job.done
+
+    def do(self, job: Job) -> Done:
+        """Submit a job and wait for it. Raises its error."""
+        return self.finish(self.submit(job))
+
+    def write(self, *statements: Statement, captures: Sequence[Capture] = ()) -> Done:
+        return self.do(Job(statements, captures))
+
+    @staticmethod
+    def _deliver(jobs: list[Job]) -> None:
+        for job in jobs:
+            if isinstance(job.waiter, threading.Event):
+                job.waiter.set()
+
+
+class OpenLedger:
+    """Opens ledgers of any type over any database; all are closed when the test ends."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def __call__(
+        self,
+        url: str,
+        *,
+        partitions: int = 1,
+        names: Names = NAMES,
+        master_key: MasterKey = MASTER_KEY,
+        type_: type[LedgerType] = Ledger,  # type: ignore[assignment]  # a default for a type variable
+        pool_size: int = 4,
+    ) -> LedgerType:
+        ledger = type_(url, partitions=partitions, names=names, master_key=master_key, pool_size=pool_size)
+        self._stack.callback(ledger.close)
+        return ledger
+
+
+@pytest.fixture
+def open_ledger() -> Iterator[OpenLedger]:
+    with ExitStack() as stack:
+        yield OpenLedger(stack)
+
+
+@pytest.fixture
+def ledger(database_url: str, open_ledger: OpenLedger) -> Ledger:
+    """A ledger of one partition over this test's own database."""
+    return open_ledger(database_url)
+
+
+@pytest.fixture
+def start_writer() -> Iterator[Callable[..., Pen]]:
+    """Starts writers over ledgers; all are drained and stopped before the ledgers close."""
+    pens: list[Pen] = []
+
+    def start(ledger: Ledger, **options: Any) -> Pen:
+        pens.append(Pen(ledger, **options))
+        return pens[-1]
+
+    yield start
+    for pen in pens:
+        pen.writer.close()
+
+
+@pytest.fixture
+def pen(ledger: Ledger, start_writer: Callable[..., Pen]) -> Pen:
+    """The writer of `ledger`."""
+    return start_writer(ledger)
+
+
+@pytest.fixture
+def messages(ledger: Ledger) -> current_status.CurrentStatus:
+    return current_status.CurrentStatus(ledger)
+
+
+@pytest.fixture
+def make_database(database_url: str) -> Iterator[Callable[[], str]]:
+    """Makes databases without any table on the test's server; all are dropped when the test ends."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"{conninfo_to_dict(database_url)['dbname']}_{os.getpid()}_{next(_number)}")
+        with _server(database_url) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(made[-1])))
+        return make_conninfo(database_url, dbname=made[-1])
+
+    yield make
+    with _server(database_url) as connection:
+        for name in made:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def shape(request: pytest.FixtureRequest) -> Shape:
+    return request.param
+
+
+@pytest.fixture
+def shaped_url(shape: Shape, database_url: str, make_database: Callable[[], str]) -> str:
+    """A migrated database of each shape in turn."""
+    if shape == SHAPES[0]:
+        return database_url
+    url = make_database()
+    migrations.migrate(url, partitions=shape.partitions, hash_partitions=shape.hash_partitions)
+    return url
+
+
+@pytest.fixture
+def shaped_ledger(shaped_url: str, shape: Shape, open_ledger: OpenLedger) -> Ledger:
+    """A ledger over a database of each shape in turn."""
+    return open_ledger(shaped_url, partitions=shape.partitions)
+
+
+def _server(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(make_conninfo(url, dbname="postgres"), autocommit=True)

@@ -1,0 +1,55 @@
+"""Real PostgreSQL: one embedded server a run, one migrated template, one clone of it a test."""
+
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ledger.store.embedded import EmbeddedPostgres
+
+_TEMPLATE = "ledger_template"
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server's own database: for fixtures that create others."""
+    data_dir = tmp_path_factory.mktemp("postgres")
+    with EmbeddedPostgres(data_dir) as server:
+        yield server.url
+    shutil.rmtree(data_dir)
+
+
+@pytest.fixture(scope="session")
+def template_url(postgres_url: str) -> str:
+    """The URL of a migrated, empty database. Nobody may stay connected to it: it could not be cloned."""
+    from ledger.store.migrations import migrate  # noqa: PLC0415  # most tests need no schema
+
+    _execute(postgres_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+    url = on_database(postgres_url, _TEMPLATE)
+    migrate(url, partitions=1)
+    return url
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_url: str) -> Iterator[str]:
+    """The URL of a database of the test's own, migrated and empty."""
+    name = sql.Identifier(f"test_{next(_numbers)}")
+    template = sql.Identifier(_TEMPLATE)
+    _execute(postgres_url, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, template))
+    yield on_database(postgres_url, name.as_string().strip('"'))
+    _execute(postgres_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def on_database(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _execute(url: str, statement: sql.Composed) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,246 @@
+"""A server as users start it: a process of its own over a database of its own, with accounts at every provider.
+
+`service` is shared by all tests that only need ids of their own. `start_service` starts another one: for other
+settings, and for tests that stop, kill or starve it. `client(key)` is a plain HTTP client of it.
+"""
+
+import base64
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from ledger import main
+from ledger.domain.status import Channel, Style
+from ledger.main import Parts
+from ledger.store import captures
+from ledger.store.keys import ApiKey
+
+#: A start, an end or a recovery that takes longer is a failure.
+PATIENCE_SECONDS = 20.0
+READY = "status-ledger is ready on "
+ROOT = Path(__file__).parents[2]
+
+MASTER_KEY = base64.b64encode(b"a master key made up for tests!!").decode()
+DEPLOYMENT_SECRET = base64.b64encode(b"a deployment secret for tests").decode()
+
+AccountTables = Mapping[str, Mapping[str, Any]]
+
+#: One account a provider, a second one at the same provider, and one that settles conflicts by rule.
+ACCOUNTS: AccountTables = {
+    "meta-main": {
+        "provider": "meta",
+        "channel": "whatsapp",
+        "secrets": ["meta-secret-new", "meta-secret-old"],
+        "verify_token": "meta-verify-token",
+    },
+    "meta-other": {"provider": "meta", "channel": "whatsapp", "secrets": ["meta-secret-of-another"]},
+    "meta-wins": {
+        "provider": "meta",
+        "channel": "whatsapp",
+        "secrets": ["meta-secret-wins"],
+        "conflicts": "delivery-wins",
+    },
+    "twilio-main": {
+        "provider": "twilio",
+        "channel": "sms",
+        "secrets": ["twilio-secret"],
+        "public_url": "https://ledger.example.com/hooks/twilio",
+    },
+    "viber-main": {"provider": "viber", "channel": "viber", "secrets": ["viber-secret"]},
+}
+
+
+def toml(accounts: AccountTables) -> str:
+    """Write an accounts file. JSON's texts and lists of texts are TOML's."""
+    tables = []
+    for name, fields in accounts.items():
+        lines = [f"{field} = {json.dumps(value)}" for field, value in fields.items()]
+        tables.append("\n".join([f"[accounts.{name}]", *lines]))
+    return "\n\n".join(tables) + "\n"
+
+
+def environment(database_url: str, directory: Path, **settings: str) -> dict[str, str]:
+    """Return a complete environment for a command: nothing of the caller's own settings gets in."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    told = {
+        "DATABASE_URL": database_url,
+        "MASTER_KEY": MASTER_KEY,
+        "DEPLOYMENT_SECRET": DEPLOYMENT_SECRET,
+        "DATA_DIR": str(directory / "data"),
+        "CONFIG": str(directory / "accounts.toml"),
+        "RATE_LIMIT": "off",
+        **{name.upper(): value for name, value in settings.items()},
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), **{f"LEDGER_{name}": value for name, value in told.items()}}
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Return the first true value of a condition, asked again and again; fail naming it after the deadline."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > until:
+            pytest.fail(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+    return found
+
+
+class Service:
+    """One running server, and what a test may want from it."""
+
+    def __init__(self, database_url: str, directory: Path, environ: Mapping[str, str], arguments: tuple[str, ...]):
+        self.database_url = database_url
+        self.environ = dict(environ)
+        self.log_file = directory / f"log-{time.monotonic_ns()}"
+        self.printed = ""
+        self._stack = ExitStack()
+        self._parts: Parts | None = None
+        self.clients: dict[str | None, httpx.Client] = {}
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ledger", "serve", "--port", "0", *arguments],
+                env=self.environ,
+                cwd=directory,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        self.url = self._ready()
+
+    def _ready(self) -> str:
+        """Wait for the line that says where it answers."""
+        assert self.process.stdout is not None
+        until = time.monotonic() + PATIENCE_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while READY not in self.printed or not self.printed.endswith("\n"):
+                if not selector.select(until - time.monotonic()):
+                    self.stop(signal.SIGKILL)
+                    pytest.fail(f"the server does not get ready: {self.log()}")
+                chunk = os.read(self.process.stdout.fileno(), 65_536)
+                if not chunk:
+                    self.stop(signal.SIGKILL)
+                    pytest.fail(f"the server ended with {self.process.returncode}: {self.log()}")
+                self.printed += chunk.decode()
+        return self.printed.rpartition(READY)[2].strip()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def log(self) -> str:
+        """Return everything the server has written to standard error so far."""
+        return self.log_file.read_text("utf-8", "replace")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end and return the exit code. Once stopped, only return it again."""
+        self._stack.close()
+        self.clients.clear()
+        self._parts = None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            rest, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            pytest.fail(f"the server does not end: {self.log()}")
+        except ValueError:  # its output was read to the end before
+            return self.process.returncode
+        self.printed += rest.decode()
+        return self.process.returncode
+
+    # As a client ------------------------------------------------------------------------------------------------------
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """Return a client that sends this key; the same one every time."""
+        if key not in self.clients:
+            headers = {"x-octopods-auth": key} if key else {}
+            timeout = httpx.Timeout(PATIENCE_SECONDS)
+            made = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+            self.clients[key] = self._stack.enter_context(made)
+        return self.clients[key]
+
+    # Behind its back --------------------------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> Parts:
+        """The same parts as the server's, over the same database."""
+        if self._parts is None:
+            told = main.settings(self.environ)
+            self._parts = main.build(told, self.database_url, pool_size=1)
+            self._stack.callback(self._parts.close)
+        return self._parts
+
+    def new_key(self, account: str, channel: str, style: str = "unified") -> tuple[ApiKey, str]:
+        return self.parts.keys.create(account, Channel(channel), Style(style))
+
+    def api(self, account: str = "meta-main", channel: str = "whatsapp", style: str = "unified") -> httpx.Client:
+        """Return a client with a new key of this account and channel."""
+        return self.client(self.new_key(account, channel, style)[1])
+
+    def captured(self, account: str) -> list[tuple[str, bytes]]:
+        """Return reason and content of everything kept because it could not be read."""
+        rows = self.rows("SELECT reason, sealed, wrapped, capture_id FROM captures WHERE account = %s", account)
+        master_key = self.parts.ledger.master_key
+        return [(reason, captures.opened(sealed, wrapped, id_, master_key)[1]) for reason, sealed, wrapped, id_ in rows]
+
+    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            return connection.execute(statement.encode(), parameters).fetchall()
+
+
+Starter = Callable[..., Service]
+
+
+@contextmanager
+def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
+    """Yield a function that starts servers; all of them are stopped in the end."""
+    started: list[Service] = []
+
+    def start(
+        database_url: str, *arguments: str, accounts: AccountTables = ACCOUNTS, directory: Path | None = None,
+        **settings: str,
+    ) -> Service:  # fmt: skip
+        directory = directory or make_directory()
+        (directory / "accounts.toml").write_text(toml(accounts), "utf-8")
+        environ = environment(database_url, directory, **settings)
+        started.append(Service(database_url, directory, environ, arguments))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for service in started:
+            service.stop()
+
+
+@pytest.fixture(scope="session")
+def start_shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Start servers that live as long as the run."""
+    with starting(lambda: tmp_path_factory.mktemp("service")) as start:
+        yield start
+
+
+@pytest.fixture
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Start servers that live as long as the test."""
+    with starting(lambda: tmp_path_factory.mktemp("service")) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def service(start_shared_service: Starter, new_database: Callable[[], str]) -> Service:
+    """The shared server."""
+    return start_shared_service(new_database())

@@ -6,7 +6,9 @@ nothing about who was written to.
 """
 
 import hmac
+from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b, sha1, sha256
 from uuid import UUID
 
@@ -18,12 +20,13 @@ BUCKETS = 256
 MESSAGE_ID_MAX = (1 << 53) - 1
 
 _SEPARATOR = "\x1f"
+_REMEMBERED = 8_192
 
 
 class Names:
     """Derives every name from the deployment secret. Immutable, safe to share between threads."""
 
-    __slots__ = ("_lookup_key", "_namespace", "_observation_key")
+    __slots__ = ("_lookup_key", "_namespace", "_observation_key", "stream_id")
 
     def __init__(self, deployment_secret: bytes) -> None:
         """Raise ValueError for a secret shorter than 16 bytes."""
@@ -32,15 +35,13 @@ class Names:
         self._namespace = hmac.digest(deployment_secret, b"status-ledger stream namespace", "sha256")[:16]
         self._lookup_key = hmac.digest(deployment_secret, b"status-ledger look-ups", "sha256")
         self._observation_key = hmac.digest(deployment_secret, b"status-ledger observations", "sha256")
+        #: (account, reference) -> the stream of one message to one recipient: UUIDv5 in this deployment's namespace.
+        #: Remembered for a while, because the callback, its row and the next callback ask for the same one.
+        self.stream_id: Callable[[str, str], UUID] = lru_cache(_REMEMBERED)(self._stream_id)
 
-    def stream_id(self, account: str, reference: str) -> UUID:
-        """Name the stream of one message to one recipient: UUIDv5 in this deployment's namespace."""
-        digest = bytearray(
-            sha1(
-                self._namespace + f"{account}{_SEPARATOR}{reference}".encode("utf-8", "surrogatepass"),
-                usedforsecurity=False,
-            ).digest()[:16]
-        )
+    def _stream_id(self, account: str, reference: str) -> UUID:
+        name = f"{account}{_SEPARATOR}{reference}".encode("utf-8", "surrogatepass")
+        digest = bytearray(sha1(self._namespace + name, usedforsecurity=False).digest()[:16])
         digest[6] = digest[6] & 0x0F | 0x50
         digest[8] = digest[8] & 0x3F | 0x80
         return UUID(bytes=bytes(digest))

@@ -151,8 +151,7 @@ class NativeApi:
         except idempotency.KeyReused as reused:
             raise Problem("idempotency_key_reused", "Use a new key for a new message.") from reused
         done = await self._edge.write(sender.register(stream_id, registration, identity, self._now()))
-        stream_id = next(iter(done.message_ids), stream_id)
-        opened = await self._edge.read(self._messages.of_stream, stream_id)
+        opened = await self._edge.read(self._messages.of_stream, done.streams[0])
         assert opened is not None  # noqa: S101  # it was just written
         url = f"{self._base(request)}/v1/messages/{opened.shown_id}"
         answer = Registered(message_id=opened.shown_id, status=opened.message.status, status_url=url)

@@ -179,7 +179,7 @@ class Webhooks:
         provider = intake.account.provider
         if done.redelivered:
             metrics.REDELIVERED.labels(provider).inc(done.redelivered)
-        for _, event in done.events:
+        for event in done.events:
             if isinstance(event, StatusObserved):
                 metrics.OBSERVATIONS.labels(provider, event.verdict).inc()
                 if not event.recognised:

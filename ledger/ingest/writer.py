@@ -24,7 +24,7 @@ import msgspec
 from ledger.domain.events import AnyEvent, MessageLinked, MessageRegistered, StatusObserved
 from ledger.domain.identity import partition
 from ledger.domain.message import AlreadyLinked, Command, Link, Message, NotInConflict, decide, evolve
-from ledger.store.application import Ledger, StoreUnavailable, StreamMoved
+from ledger.store.application import Ledger, Loaded, StoreUnavailable, StreamMoved
 from ledger.store.captures import Capture
 from ledger.store.mapper import Entry
 from ledger.store.rows import StatusRow
@@ -57,9 +57,9 @@ class Statement(msgspec.Struct, frozen=True):
 class Done(msgspec.Struct, frozen=True):
     """What a job led to."""
 
-    events: tuple[tuple[UUID, AnyEvent], ...]  #: recorded, by stream
+    events: tuple[AnyEvent, ...]  #: recorded
+    streams: tuple[UUID, ...]  #: that each statement went to: another one than asked for where a hand-off says so
     redelivered: int  #: statements that said nothing new
-    message_ids: dict[UUID, int]  #: public id of each touched stream
 
 
 class Job:
@@ -208,94 +208,102 @@ class _Batch:
                 later.append(job)
             else:
                 decided.append((job, done))
-        captures = [capture for job, _ in decided for capture in job.captures]
-        opened_ids = desk.append(self._project, captures)
+        desk.append(self._project, [capture for job, _ in decided for capture in job.captures])
         for job, done in decided:
-            for stream_id in done.message_ids:
-                if stream_id in opened_ids:
-                    done.message_ids[stream_id] = opened_ids[stream_id]
             job.done = done
         return later
 
 
+class _Sheet:
+    """One message of an attempt: as loaded, and as it has become."""
+
+    __slots__ = ("key", "loaded_version", "message", "opening", "stream_id", "version")
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.stream_id = loaded.stream_id
+        self.key = loaded.key
+        self.message = loaded.message
+        self.version = self.loaded_version = loaded.version
+        self.opening = 0  #: 1-based index of the first event among those to be appended; 0: open already
+
+    @property
+    def is_written(self) -> bool:
+        return self.version != self.loaded_version
+
+
 class _Desk:
-    """The messages of one attempt, as loaded and as they become while jobs are decided one after another."""
+    """The messages of one attempt while jobs are decided one after another."""
 
     def __init__(self, ledger: Ledger, jobs: list[Job]) -> None:
         self._ledger = ledger
-        wanted = [statement.stream_id for job in jobs for statement in job.statements]
-        self._loaded = ledger.load(wanted) if wanted else {}
-        moved = [loaded.message.linked_to for loaded in self._loaded.values() if loaded.message.linked_to]
-        if moved:
-            self._loaded.update(ledger.load(stream_id for stream_id in moved if stream_id not in self._loaded))
-        self._messages = {stream_id: loaded.message for stream_id, loaded in self._loaded.items()}
-        self._versions = {stream_id: loaded.version for stream_id, loaded in self._loaded.items()}
+        self._sheets: dict[UUID, _Sheet] = {}
         self._entries: list[Entry] = []
+        self._load([statement.stream_id for job in jobs for statement in job.statements])
+        moved = [sheet.message.linked_to for sheet in self._sheets.values() if sheet.message.linked_to]
+        self._load([stream_id for stream_id in moved if stream_id not in self._sheets])
+
+    def _load(self, stream_ids: list[UUID]) -> None:
+        if stream_ids:
+            for loaded in self._ledger.load(stream_ids):
+                self._sheets[loaded.stream_id] = _Sheet(loaded)
 
     def decide(self, job: Job) -> Done | None:
         """Decide a job against the desk; None if it has to wait because its streams were just written to.
 
         The domain's refusals pass through, and leave the desk as it was.
         """
-        messages: dict[UUID, Message] = {}
-        events: list[tuple[UUID, AnyEvent]] = []
+        messages: dict[_Sheet, Message] = {}
+        events: list[tuple[_Sheet, AnyEvent]] = []
+        streams: list[UUID] = []
         redelivered = 0
-        touched: dict[UUID, int] = {}
         for statement in job.statements:
-            stream_id, command = self._target(statement), statement.command
-            touched[stream_id] = self._loaded[stream_id].message_id or 0
-            message = messages.get(stream_id, self._messages[stream_id])
+            sheet, command = self._target(statement), statement.command
+            streams.append(sheet.stream_id)
+            message = messages.get(sheet, sheet.message)
             decided = decide(message, command)
             redelivered += not decided
             for event in decided:
                 if isinstance(event, MessageLinked) and event.leads:
-                    if self._is_written(stream_id) or self._is_written(event.other):
+                    if sheet.is_written or self._sheets[event.other].is_written:
                         return None
-                    message = self._ledger.merged(stream_id, event.other)
+                    message = self._ledger.merged(sheet.stream_id, event.other)
                 message = evolve(message, event)
-                events.append((stream_id, event))
-            messages[stream_id] = message
-        self._messages.update(messages)
-        for stream_id, event in events:
-            self._versions[stream_id] += 1
-            key = self._loaded[stream_id].key
-            kept = event if key is not None else _without_person(event)
-            self._entries.append(Entry(stream_id, self._versions[stream_id], kept, key))
-        return Done(tuple(events), redelivered, touched)
+                events.append((sheet, event))
+            messages[sheet] = message
+        for sheet, event in events:
+            sheet.version += 1
+            kept = event if sheet.key is not None else _without_person(event)
+            self._entries.append(Entry(sheet.stream_id, sheet.version, kept, sheet.key))
+        for sheet, message in messages.items():
+            sheet.message = message
+        return Done(tuple([event for _, event in events]), tuple(streams), redelivered)
 
-    def _target(self, statement: Statement) -> UUID:
+    def _target(self, statement: Statement) -> _Sheet:
         """Follow a hand-off: what is said about a linked message belongs to the stream that speaks for it."""
-        if isinstance(statement.command, Link):
-            return statement.stream_id
-        return self._messages[statement.stream_id].linked_to or statement.stream_id
+        sheet = self._sheets[statement.stream_id]
+        if sheet.message.linked_to is None or isinstance(statement.command, Link):
+            return sheet
+        return self._sheets[sheet.message.linked_to]
 
-    def _is_written(self, stream_id: UUID) -> bool:
-        return self._versions[stream_id] != self._loaded[stream_id].version
-
-    def append(self, project: Project, captures: list[Capture]) -> dict[UUID, int]:
-        """Append what was decided and return the message ids of streams opened by it."""
+    def append(self, project: Project, captures: list[Capture]) -> None:
+        """Append what was decided, in one transaction."""
         if not self._entries and not captures:
-            return {}
+            return
         partitions = self._ledger.partitions
         if partitions > 1:
             self._entries.sort(key=lambda entry: partition(entry.originator_id, partitions))
-        opening: dict[UUID, int] = {}
         for index, entry in enumerate(self._entries, start=1):
             if entry.originator_version == 1:
-                opening[entry.originator_id] = index
+                self._sheets[entry.originator_id].opening = index
+        written = [sheet for sheet in self._sheets.values() if sheet.is_written]
         rows = [
             project(
-                self._messages[stream_id],
-                stream_id=stream_id,
-                version=self._versions[stream_id],
-                opening=opening.get(stream_id, 0),
-                key=self._loaded[stream_id].key,
+                sheet.message, stream_id=sheet.stream_id, version=sheet.version, opening=sheet.opening, key=sheet.key
             )
-            for stream_id in dict.fromkeys(entry.originator_id for entry in self._entries)
+            for sheet in written
         ]
-        keys = {stream_id: key for stream_id in opening if (key := self._loaded[stream_id].key) is not None}
-        ids = self._ledger.append(self._entries, rows, keys, captures)
-        return {stream_id: self._ledger.message_id(ids[index - 1], stream_id) for stream_id, index in opening.items()}
+        keys = {sheet.stream_id: sheet.key for sheet in written if sheet.opening and sheet.key is not None}
+        self._ledger.append(self._entries, rows, keys, captures)
 
 
 def _without_person(event: AnyEvent) -> AnyEvent:

@@ -54,7 +54,6 @@ class Loaded(msgspec.Struct, frozen=True):
     version: int  #: of the stream; 0: nothing recorded
     message: Message
     key: DataKey | None  #: None: erased
-    message_id: int | None  #: None until something is recorded
 
 
 class RecordedEvent(msgspec.Struct, frozen=True):
@@ -118,20 +117,18 @@ class Ledger(Application[UUID]):
 
     # Deciding ---------------------------------------------------------------------------------------------------------
 
-    def load(self, stream_ids: Iterable[UUID]) -> dict[UUID, Loaded]:
+    def load(self, stream_ids: Iterable[UUID]) -> list[Loaded]:
         """Return what is known about each stream; a stream without events is an unopened message with a new key."""
         wanted = list(dict.fromkeys(stream_ids))
-        found: dict[UUID, Loaded] = {}
+        found: list[Loaded] = []
         partitions = [partition(stream_id, self.partitions) for stream_id in wanted]
         with self.reading() as cursor:
             cursor.execute(_LOAD, (arrays.smallints(partitions), arrays.uuids(wanted)))
-            for stream_id, version, message_id, state, wrapped in cursor:
+            for stream_id, version, state, wrapped in cursor:
                 key = None if wrapped is None else self.master_key.unwrap(wrapped, stream_id)
-                message = snapshot.decode(state, stream_id, version, key)
-                found[stream_id] = Loaded(stream_id, version, message, key, message_id)
-        for stream_id in wanted:
-            if stream_id not in found:
-                found[stream_id] = Loaded(stream_id, 0, Message(), DataKey.generate(), None)
+                found.append(Loaded(stream_id, version, snapshot.decode(state, stream_id, version, key), key))
+        known = {loaded.stream_id for loaded in found}
+        found += [Loaded(new, 0, Message(), DataKey.generate()) for new in wanted if new not in known]
         return found
 
     def append(
@@ -164,11 +161,6 @@ class Ledger(Application[UUID]):
             cursor.execute(_LOCATE, (bucket_ % self.partitions, number))
             row = cursor.fetchone()
         return row[0] if row is not None and bucket(row[0]) == bucket_ else None
-
-    def message_id(self, notification_id: int, stream_id: UUID) -> int:
-        """Return the public id of the stream whose first event got this notification id."""
-        position = notification_id if self.partitions == 1 else notification_id >> 8
-        return position * BUCKETS + bucket(stream_id)
 
     def merged(self, leading: UUID, other: UUID) -> Message:
         """Return the message that two streams tell of together, as hand-off finds them."""
@@ -234,7 +226,7 @@ def _hands_over(recorded: RecordedEvent) -> bool:
 
 
 _LOAD: Final = b"""
-SELECT c.stream_id, c.version, c.message_id, c.state, k.wrapped
+SELECT c.stream_id, c.version, c.state, k.wrapped
   FROM unnest(%s::smallint[], %s::uuid[]) AS wanted (partition, stream_id)
   JOIN current_status c USING (partition, stream_id)
   LEFT JOIN message_keys k USING (partition, stream_id)

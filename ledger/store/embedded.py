@@ -248,7 +248,9 @@ def _open(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise DataDirectoryUnusable(f"{path} cannot be opened ({error.strerror}): run as the user who owns it") from error
+        raise DataDirectoryUnusable(
+            f"{path} cannot be opened ({error.strerror}): run as the user who owns it"
+        ) from error
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

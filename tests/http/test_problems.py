@@ -217,7 +217,7 @@ def test_a_wrong_parameter_is_named(whatsapp, path, name, value):
 
     assert (answer.status_code, problem(answer)["code"]) == (400, "invalid_parameter")
     assert named(answer) == [name]
-    assert len(value) < 3 or f"{value}," not in answer.text
+    assert len(value) < 3 or value not in answer.text.replace("2026-11-21T12:00:00Z", "")
 
 
 def test_a_parameter_given_twice_is_refused(whatsapp):

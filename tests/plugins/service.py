@@ -37,7 +37,7 @@ DEPLOYMENT_SECRET = base64.b64encode(b"a deployment secret for tests").decode()
 
 AccountTables = Mapping[str, Mapping[str, Any]]
 
-#: One account a provider, a second one at the same provider, and one that settles conflicts by rule.
+#: One account a provider, second ones at the same provider, and one that settles conflicts by rule.
 ACCOUNTS: AccountTables = {
     "meta-main": {
         "provider": "meta",
@@ -57,6 +57,12 @@ ACCOUNTS: AccountTables = {
         "channel": "sms",
         "secrets": ["twilio-secret"],
         "public_url": "https://ledger.example.com/hooks/twilio",
+    },
+    "twilio-other": {
+        "provider": "twilio",
+        "channel": "sms",
+        "secrets": ["twilio-secret-of-another"],
+        "public_url": "https://ledger.example.com/hooks/twilio-other",
     },
     "viber-main": {"provider": "viber", "channel": "viber", "secrets": ["viber-secret"]},
 }

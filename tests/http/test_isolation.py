@@ -1,0 +1,293 @@
+"""A key sees its account and channel and nothing else, on every route there is (A3 of the reliability programme).
+
+The matrix is generated from the OpenAPI document: a route without an entry in `ROUTES` fails the test. For every key,
+a message that is not its own must be answered exactly like one that does not exist.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from tests.http.callbacks import new_phone, new_sid, new_wamid, only, send, twilio
+from tests.http.test_api import register, registered, shown
+from tests.plugins.service import Service
+
+ABSENT, MALFORMED = "9007199254740991", "none-such"
+CHANNELS = ("whatsapp", "sms", "viber")
+
+#: How each documented route is asked: a body for those that need one. "open" needs no key.
+ROUTES: dict[tuple[str, str], Any] = {
+    ("get", "/v1/messages"): "list",
+    ("post", "/v1/messages"): "register",
+    ("get", "/v1/messages/{message_id}"): None,
+    ("get", "/v1/messages/{message_id}/history"): None,
+    ("post", "/v1/messages/{message_id}/handoff"): {"failure": {"text": "Not sent."}},
+    ("post", "/v1/messages/{message_id}/corrections"): {"to": "failed", "by": "mallory", "why": "I want it."},
+    ("get", "/api/v1/{channel}/messages/{message_id}"): None,
+    ("get", "/api/v1/{channel}/messages"): "list",
+    ("get", "/api/v1/{channel}/messages/"): "no id",
+    ("get", "/livez"): "open",
+    ("get", "/readyz"): "open",
+    ("get", "/metrics"): "open",
+}
+
+
+class Tenant(NamedTuple):
+    """A message of one account and channel, and the client that may see it."""
+
+    account: str
+    channel: str
+    client: httpx.Client
+    message_id: int
+    sid: str
+    phone: str
+    reference: str
+
+
+def a_tenant(service: Service, account: str, channel: str) -> Tenant:
+    """Make a message in conflict, so that every operation on it would have an effect."""
+    client, sid, phone, reference = service.api(account, channel), new_sid(), new_phone(), new_wamid()
+    message_id = registered(client, channel, provider_message_id=sid, recipient=f"+{phone}", client_reference=reference)
+    to = f"whatsapp:+{phone}" if channel == "whatsapp" else f"+{phone}"
+    for status in ("delivered", "undelivered"):
+        assert send(service, twilio(sid, status, account=account, To=to)).status_code == 200
+    assert shown(client, message_id)["conflict"] == "open"
+    return Tenant(account, channel, client, message_id, sid, phone, reference)
+
+
+@pytest.fixture(scope="module")
+def owner(service) -> Tenant:
+    return a_tenant(service, "twilio-main", "sms")
+
+
+@pytest.fixture(scope="module")
+def neighbour(service) -> Tenant:
+    """The same account, another channel."""
+    return a_tenant(service, "twilio-main", "whatsapp")
+
+
+@pytest.fixture(scope="module")
+def stranger(service) -> Tenant:
+    """Another account at the same provider, the same channel."""
+    return a_tenant(service, "twilio-other", "sms")
+
+
+@pytest.fixture(scope="module")
+def deprecated(service) -> httpx.Client:
+    """A key of the owner's account and channel that was rotated."""
+    key, secret = service.new_key("twilio-main", "sms")
+    service.parts.keys.rotate(key.id)
+    return service.client(secret)
+
+
+@pytest.fixture(scope="module")
+def documented(service) -> list[tuple[str, str]]:
+    paths = service.client().get("/openapi.json").json()["paths"]
+    return [(method, path) for path, methods in paths.items() for method in methods]
+
+
+def test_every_documented_route_is_in_the_matrix(documented):
+    assert set(documented) == set(ROUTES)
+
+
+def ask(client: httpx.Client, method: str, path: str, told: Any, **headers: str) -> tuple[Any, ...]:
+    """Return an answer without what is different in every answer."""
+    body = told if isinstance(told, dict) else None
+    answer = client.request(method, path, json=body, headers=headers)
+    content = answer.content
+    if "json" in answer.headers.get("content-type", "") and content:
+        shown_body = answer.json()
+        shown_body.pop("request_id", None)
+        content = json.dumps(shown_body).encode()
+    kept = {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+    return answer.status_code, kept, content
+
+
+def with_id(tell: tuple[str, str], channel: str) -> str:
+    return tell[1].replace("{channel}", channel)
+
+
+BY_ID = [
+    (method, path.replace("{channel}", channel), told)
+    for (method, path), told in ROUTES.items()
+    if "{message_id}" in path
+    for channel in (CHANNELS if "{channel}" in path else ("",))
+]
+
+
+def visible(tenant: Tenant, path: str) -> bool:
+    """Tell whether a path speaks of the tenant's channel; the native API's paths name none."""
+    return not path.startswith("/api/v1/") or path.startswith(f"/api/v1/{tenant.channel}/")
+
+
+@pytest.mark.parametrize("style", ["", "?status_style=unified", "?status_style=channel"])
+@pytest.mark.parametrize(("method", "path", "told"), BY_ID, ids=[f"{method} {path}" for method, path, _ in BY_ID])
+def test_what_is_not_ones_own_does_not_exist(service, owner, neighbour, stranger, deprecated, method, path, told, style):
+    if style and not path.startswith("/api/v1/"):
+        pytest.skip("only the compatibility API has styles")
+    tenants = (owner, neighbour, stranger)
+    before = [shown(tenant.client, tenant.message_id) for tenant in tenants]
+
+    for asking in tenants:
+        absent = ask(asking.client, method, path.format(message_id=ABSENT) + style, told)
+        assert absent[0] in (400, 404)
+        for asked in tenants:
+            if asked is asking and visible(asking, path):
+                continue
+            answer = ask(asking.client, method, path.format(message_id=asked.message_id) + style, told)
+            assert absent == answer
+        malformed = ask(asking.client, method, path.format(message_id=MALFORMED) + style, told)
+        assert malformed[0] in (400, 404)
+
+    for client, expected in ((deprecated, "Deprecated API key."), (service.client(), "")):
+        ids = [ABSENT, *(str(tenant.message_id) for tenant in tenants)]
+        answers = [ask(client, method, path.format(message_id=id_) + style, told) for id_ in ids]
+        assert answers[0][0] in (400, 401)
+        assert expected.encode() in answers[0][2]
+        assert all(answers[0] == answer for answer in answers)
+
+    assert before == [shown(tenant.client, tenant.message_id) for tenant in tenants]
+
+
+@pytest.mark.parametrize(("method", "path", "told"), BY_ID, ids=[f"{method} {path}" for method, path, _ in BY_ID])
+def test_what_is_ones_own_does_exist(service, method, path, told):
+    """The other half of the matrix: without it, refusing everybody would pass."""
+    mine = a_tenant(service, "twilio-other", "sms")
+
+    status, _, _ = ask(mine.client, method, path.format(message_id=mine.message_id), told)
+
+    assert status == (200 if visible(mine, path) else 404)
+
+
+@pytest.mark.parametrize("other", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_methods_that_no_route_has_tell_nothing(service, owner, stranger, documented, other):
+    for path in {path for _, path in documented if "{message_id}" in path}:
+        path = path.replace("{channel}", "sms")  # noqa: PLW2901
+        answers = [
+            ask(client, other, path.format(message_id=id_), None)
+            for client in (owner.client, stranger.client, service.client())
+            for id_ in (owner.message_id, ABSENT, MALFORMED)
+        ]
+        assert answers[0][0] == 405
+        assert all(answer[0] == 405 and answer[2] == answers[0][2] for answer in answers)
+
+
+def listing_routes() -> list[tuple[str, str]]:
+    return [
+        (path.replace("{channel}", channel), "messages" if path.startswith("/api/v1/") else "items")
+        for (_, path), told in ROUTES.items()
+        if told == "list"
+        for channel in (CHANNELS if "{channel}" in path else ("",))
+    ]
+
+
+@pytest.mark.parametrize(("path", "items"), listing_routes())
+def test_a_listing_holds_ones_own_only(service, owner, neighbour, stranger, deprecated, path, items):
+    for asking in (owner, neighbour, stranger):
+        answer = asking.client.get(path, params={"limit": "200"}).json()
+        seen = {message["message_id"] for message in answer[items]}
+        assert (asking.message_id in seen) == visible(asking, path)
+        assert not seen & {tenant.message_id for tenant in (owner, neighbour, stranger) if tenant is not asking}
+    for client in (deprecated, service.client()):
+        assert client.get(path).status_code in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda tenant: {"provider_message_id": tenant.sid},
+        lambda tenant: {"recipient": f"+{tenant.phone}"},
+        lambda tenant: {"client_reference": tenant.reference},
+        lambda tenant: {"client_reference": tenant.reference, "provider": "twilio", "conflict": "open"},
+    ],
+    ids=["provider_message_id", "recipient", "client_reference", "combined"],
+)
+def test_a_filter_finds_ones_own_only(owner, neighbour, stranger, search):
+    for asked in (owner, neighbour, stranger):
+        for asking in (owner, neighbour, stranger):
+            found = asking.client.get("/v1/messages", params=search(asked)).json()["items"]
+            assert [message["message_id"] for message in found] == [asked.message_id] * (asking is asked)
+
+
+def test_a_cursor_opens_no_door(service, owner, neighbour, stranger):
+    for _ in range(3):
+        registered(owner.client, "sms")
+    cursor = owner.client.get("/v1/messages", params={"limit": "1"}).json()["next_cursor"]
+
+    for asking in (neighbour, stranger):
+        page = asking.client.get("/v1/messages", params={"cursor": cursor, "limit": "200"}).json()
+        assert owner.message_id not in [message["message_id"] for message in page["items"]]
+        assert {(message["account"], message["channel"]) for message in page["items"]} <= {(asking.account, asking.channel)}
+
+
+def test_a_validator_of_another_key_is_worth_nothing(owner, stranger):
+    path = f"/v1/messages/{owner.message_id}"
+    tag = owner.client.get(path).headers["etag"]
+
+    absent = ask(stranger.client, "get", f"/v1/messages/{ABSENT}", None, **{"if-none-match": tag})
+
+    assert absent == ask(stranger.client, "get", path, None, **{"if-none-match": tag})
+    assert absent == ask(stranger.client, "get", path, None, **{"if-none-match": tag, "prefer": "wait=1"})
+
+
+def test_an_idempotency_key_of_another_account_opens_a_message_of_ones_own(owner, stranger):
+    key = new_wamid()
+    first = register(owner.client, "sms", key=key, client_reference="mine").json()
+
+    answer = register(stranger.client, "sms", key=key, client_reference="theirs")
+
+    assert answer.status_code == 201
+    assert "idempotent-replayed" not in answer.headers
+    assert answer.json()["message_id"] != first["message_id"]
+    assert shown(owner.client, first["message_id"])["client_reference"] == "mine"
+
+
+def test_a_providers_id_registered_by_two_accounts_is_two_messages(owner, stranger):
+    answer = register(stranger.client, "sms", provider_message_id=owner.sid)
+
+    assert answer.status_code == 201
+    assert answer.json()["message_id"] != owner.message_id
+    assert answer.json()["status"] == "QUEUED"
+
+
+def test_a_message_of_another_channel_is_neither_joined_nor_shown(service, owner, neighbour):
+    before = shown(owner.client, owner.message_id)
+    waiting = registered(neighbour.client, "whatsapp", client_reference="waiting")
+
+    joined = register(neighbour.client, "whatsapp", provider_message_id=owner.sid, client_reference="mallory")
+    handed = neighbour.client.post(f"/v1/messages/{waiting}/handoff", json={"provider_message_id": owner.sid})
+
+    for answer in (joined, handed):
+        assert (answer.status_code, answer.json()["code"]) == (409, "channel_mismatch")
+        assert before["status"] not in answer.text
+        assert owner.phone not in answer.text
+    assert before == shown(owner.client, owner.message_id)
+    assert shown(neighbour.client, waiting)["status"] == "UNKNOWN"
+
+
+def test_a_callback_of_one_account_never_touches_another_accounts_message(service, owner, stranger):
+    before = shown(owner.client, owner.message_id)
+
+    send(service, twilio(owner.sid, "read", account="twilio-other"))
+
+    assert before == shown(owner.client, owner.message_id)
+    assert only(stranger.client, owner.sid)["message_id"] != owner.message_id
+
+
+def test_what_needs_no_key_tells_nothing_about_anybody(service, owner, neighbour, stranger, documented):
+    secrets = [text for tenant in (owner, neighbour, stranger) for text in (tenant.sid, tenant.phone, tenant.reference)]
+
+    for _, path in (route for route in documented if ROUTES[route] == "open"):
+        answer = service.client().get(path)
+        assert answer.status_code == 200
+        assert not [secret for secret in secrets if secret in answer.text]
+
+
+def test_a_route_that_says_that_the_id_is_missing_says_so_to_everybody_with_a_key(service, owner, deprecated):
+    for channel in CHANNELS:
+        path = f"/api/v1/{channel}/messages/"
+        assert owner.client.get(path).json()["error_code"] == 1
+        assert deprecated.get(path).json()["error_code"] in (5, 6)
+        assert service.client().get(path).json()["error_code"] == 2

@@ -8,7 +8,7 @@ from ledger import __version__
 from ledger.commands import admin, history, keys, serve, simulate
 from ledger.commands.common import FAILED, USAGE, CommandFailed
 from ledger.config import BadSettings
-from ledger.store.application import StoreUnavailable
+from ledger.store.application import StoreUnavailable, WrongSecret
 from ledger.store.embedded import EmbeddedError
 from ledger.store.migrations import MigrationMissing, WrongPartitionCount
 from ledger.store.safety import Unsafe
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandFailed as error:
         print(f"status-ledger: {error}", file=sys.stderr)  # noqa: T201
         return error.code
-    except (StoreUnavailable, EmbeddedError, MigrationMissing, WrongPartitionCount, Unsafe) as error:
+    except (StoreUnavailable, WrongSecret, EmbeddedError, MigrationMissing, WrongPartitionCount, Unsafe) as error:
         print(f"status-ledger: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except (KeyboardInterrupt, BrokenPipeError):

@@ -1,6 +1,7 @@
 """Builds everything. The only reader of the environment; holds no logic of its own."""
 
 import base64
+import hmac
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,9 +50,14 @@ class Parts(msgspec.Struct, frozen=True):
         self.ledger.close()
 
 
-def settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings. Raises BadSettings."""
-    return with_secrets(load(os.environ if environ is None else environ, PROVIDERS))
+def read(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings as given. Raises BadSettings."""
+    return load(os.environ if environ is None else environ, PROVIDERS)
+
+
+def settings() -> Settings:
+    """Read the settings and complete them with the secrets. Raises BadSettings."""
+    return with_secrets(read())
 
 
 def with_secrets(told: Settings, on_event: OnEvent = lambda _name, _fields: None) -> Settings:
@@ -94,8 +100,12 @@ def database(told: Settings, on_event: OnEvent = lambda _name, _fields: None) ->
         yield url
 
 
+def _fingerprint(secret: Secret) -> str:
+    return hmac.digest(secret.reveal(), b"status-ledger fingerprint", "sha256").hex()
+
+
 def build(told: Settings, database_url: str, *, pool_size: int = 8) -> Parts:
-    """Build the parts over a migrated database."""
+    """Build the parts over a migrated database. Raises WrongSecret and StoreUnavailable."""
     assert told.master_key is not None  # noqa: S101  # with_secrets ran
     assert told.deployment_secret is not None  # noqa: S101
     names = Names(told.deployment_secret.reveal())
@@ -106,6 +116,15 @@ def build(told: Settings, database_url: str, *, pool_size: int = 8) -> Parts:
         master_key=MasterKey(told.master_key),
         pool_size=pool_size,
     )
+    secrets = {
+        "LEDGER_DEPLOYMENT_SECRET": _fingerprint(told.deployment_secret),
+        "LEDGER_MASTER_KEY": _fingerprint(told.master_key),
+    }
+    try:
+        ledger.require_secrets(secrets)
+    except BaseException:
+        ledger.close()
+        raise
     return Parts(
         settings=told,
         names=names,

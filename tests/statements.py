@@ -1,7 +1,7 @@
 """Statements as the writer gets them: a builder's command and the stream it is about.
 
-`says` speaks as a provider, `a_sender` as the sending side. The reference is also the provider's message id, as it is at
-every provider that names one message to one recipient.
+`says` speaks as a provider, `a_sender` as the sending side. The reference is also the provider's message id, as it is
+at every provider whose ids name one message to one recipient.
 """
 
 from collections.abc import Iterable
@@ -61,11 +61,11 @@ def a_registration(channel: Channel = Channel.SMS, **told: Any) -> Registration:
     return Registration(channel=channel, details=RegisteredDetails(**details), **told)
 
 
-def registered(stream_name: bytes, registration: Registration | None = None, account: str = ACCOUNT) -> tuple[Job, UUID]:
+def registered(name: bytes, registration: Registration | None = None, account: str = ACCOUNT) -> tuple[Job, UUID]:
     """Return the job that registers a message, and the stream that the registration opens or joins."""
     sender, registration = a_sender(account), registration or a_registration()
-    stream_id = sender.stream_of(registration, stream_name)
-    return sender.register(stream_id, registration, stream_name, at(0)), stream_id
+    stream_id = sender.stream_of(registration, name)
+    return sender.register(stream_id, registration, name, at(0)), stream_id
 
 
 def statements_of(jobs: Iterable[Job]) -> list[Statement]:

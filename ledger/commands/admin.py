@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
 
 
 def _migrate(told: argparse.Namespace) -> int:
-    settings = main.settings()
+    settings = main.read()
     with main.database(settings) as url:
         applied = migrations.migrate(url, partitions=settings.partitions)
     if told.json:
@@ -58,7 +58,7 @@ def _doctor(told: argparse.Namespace) -> int:
 
 
 def _config(told: argparse.Namespace) -> int:
-    shown = redacted(main.settings())
+    shown = redacted(main.read())
     if told.json:
         print_json(shown)
         return DONE
@@ -93,8 +93,8 @@ def redacted(settings: Settings) -> dict[str, Any]:
         "public_url": settings.public_url,
         "log_format": settings.log_format,
         "log_level": settings.log_level,
-        "master_key": _STARS,
-        "deployment_secret": _STARS,
+        "master_key": _STARS if settings.master_key else None,
+        "deployment_secret": _STARS if settings.deployment_secret else None,
         "config": str(settings.config),
         "accounts": {
             account.name: {

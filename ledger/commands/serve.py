@@ -50,12 +50,12 @@ def add_to(commands: Any) -> None:
 
 
 def _serve(told: argparse.Namespace) -> int:
-    settings = main.settings(_environment(told))
+    settings = main.read(_environment(told))
     logs.configure(settings.log_format, settings.log_level)
-    if _SOCKET in os.environ:
-        return _serve_as_child(settings, told.role)
     log = structlog.get_logger("ledger.serve")
     settings = main.with_secrets(settings, lambda name, fields: log.warning(name, **fields))
+    if _SOCKET in os.environ:
+        return _serve_as_child(settings, told.role)
     with main.database(settings, lambda name, fields: log.info(name, **fields)) as url:
         if not told.no_migrate:
             migrations.migrate(url, partitions=settings.partitions)

@@ -47,6 +47,10 @@ class StreamMoved(Exception):
     """Another writer appended to one of the streams first; nothing was written. Load again and decide again."""
 
 
+class WrongSecret(Exception):
+    """The database was written under another secret: names would not meet, sealed data would not open."""
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """A message as the next decision needs it."""
 
@@ -114,6 +118,15 @@ class Ledger(Application[UUID]):
 
     def _notify(self, recordings: Any) -> None:
         """Readers follow positions; nothing is pushed from here."""
+
+    def require_secrets(self, fingerprints: Mapping[str, str]) -> None:
+        """Compare secrets with those of the first start, by fingerprints kept in the database. Raises WrongSecret."""
+        with self.reading() as cursor:
+            for name, fingerprint in fingerprints.items():
+                cursor.execute(_KEEP_CONSTANT, (name, fingerprint))
+                row = cursor.execute(_CONSTANT, (name,)).fetchone()
+                if row is None or row[0] != fingerprint:
+                    raise WrongSecret(f"{name} is not the one that this database was written under")
 
     # Deciding ---------------------------------------------------------------------------------------------------------
 
@@ -225,6 +238,8 @@ def _hands_over(recorded: RecordedEvent) -> bool:
     return isinstance(recorded.event, MessageLinked) and not recorded.event.leads
 
 
+_KEEP_CONSTANT: Final = b"INSERT INTO ledger_constants (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+_CONSTANT: Final = b"SELECT value FROM ledger_constants WHERE name = %s"
 _LOAD: Final = b"""
 SELECT c.stream_id, c.version, c.state, k.wrapped
   FROM unnest(%s::smallint[], %s::uuid[]) AS wanted (partition, stream_id)

@@ -36,16 +36,18 @@ channel = "whatsapp"
 secrets = ["app-secret"]
 END
 report() {{
-    local body signature
-    body=$(printf '{{"entry":[{{"changes":[{{"field":"messages","value":{{"statuses":[{{"id":"%s","status":"%s",
-        "timestamp":"%s","recipient_id":"15550100","errors":%s}}]}}}}]}}]}}' "$2" "$1" "$(date +%s)" "${{3:-null}}")
+    local status body signature
+    status=$(printf '{{"id":"%s","status":"%s","timestamp":"%s","recipient_id":"15550100","errors":%s}}' \
+        "$2" "$1" "$(date +%s)" "${{3:-null}}")
+    body='{{"entry":[{{"changes":[{{"field":"messages","value":{{"statuses":['$status']}}}}]}}]}}'
     signature=$(printf %s "$body" | .venv/bin/python -c 'import hashlib, hmac, sys
 print(hmac.new(b"app-secret", sys.stdin.buffer.read(), hashlib.sha256).hexdigest())')
-    curl -s {ADDRESS}/webhooks/meta-main -H "Content-Type: application/json" \
+    curl -s "$LEDGER/webhooks/meta-main" -H "Content-Type: application/json" \
         -H "X-Hub-Signature-256: sha256=$signature" -d "$body"
 }}
 """
-_PRELUDE_KEY = """
+_PRELUDE_KEY = f"""
+LEDGER={ADDRESS}
 KEY=$(.venv/bin/status-ledger keys create --account meta-main --channel whatsapp --json |
       .venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["key"])')
 """

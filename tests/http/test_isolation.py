@@ -105,16 +105,23 @@ def ask(client: httpx.Client, method: str, path: str, told: Any, **headers: str)
     return answer.status_code, kept, content
 
 
-def with_id(tell: tuple[str, str], channel: str) -> str:
-    return tell[1].replace("{channel}", channel)
-
-
 BY_ID = [
     (method, path.replace("{channel}", channel), told)
     for (method, path), told in ROUTES.items()
     if "{message_id}" in path
     for channel in (CHANNELS if "{channel}" in path else ("",))
 ]
+#: The compatibility API's errors depend on the style.
+STYLED = [
+    (method, f"{path}?status_style={style}", told)
+    for method, path, told in BY_ID
+    if path.startswith("/api/v1/")
+    for style in ("unified", "channel")
+]
+
+
+def named(asked: list[tuple[str, str, Any]]) -> list[str]:
+    return [f"{method} {path}" for method, path, _ in asked]
 
 
 def visible(tenant: Tenant, path: str) -> bool:
@@ -122,28 +129,25 @@ def visible(tenant: Tenant, path: str) -> bool:
     return not path.startswith("/api/v1/") or path.startswith(f"/api/v1/{tenant.channel}/")
 
 
-@pytest.mark.parametrize("style", ["", "?status_style=unified", "?status_style=channel"])
-@pytest.mark.parametrize(("method", "path", "told"), BY_ID, ids=[f"{method} {path}" for method, path, _ in BY_ID])
-def test_what_is_not_ones_own_does_not_exist(service, owner, neighbour, stranger, deprecated, method, path, told, style):
-    if style and not path.startswith("/api/v1/"):
-        pytest.skip("only the compatibility API has styles")
+@pytest.mark.parametrize(("method", "path", "told"), [*BY_ID, *STYLED], ids=named([*BY_ID, *STYLED]))
+def test_what_is_not_ones_own_does_not_exist(service, owner, neighbour, stranger, deprecated, method, path, told):
     tenants = (owner, neighbour, stranger)
     before = [shown(tenant.client, tenant.message_id) for tenant in tenants]
 
     for asking in tenants:
-        absent = ask(asking.client, method, path.format(message_id=ABSENT) + style, told)
+        absent = ask(asking.client, method, path.format(message_id=ABSENT), told)
         assert absent[0] in (400, 404)
         for asked in tenants:
             if asked is asking and visible(asking, path):
                 continue
-            answer = ask(asking.client, method, path.format(message_id=asked.message_id) + style, told)
+            answer = ask(asking.client, method, path.format(message_id=asked.message_id), told)
             assert absent == answer
-        malformed = ask(asking.client, method, path.format(message_id=MALFORMED) + style, told)
+        malformed = ask(asking.client, method, path.format(message_id=MALFORMED), told)
         assert malformed[0] in (400, 404)
 
     for client, expected in ((deprecated, "Deprecated API key."), (service.client(), "")):
         ids = [ABSENT, *(str(tenant.message_id) for tenant in tenants)]
-        answers = [ask(client, method, path.format(message_id=id_) + style, told) for id_ in ids]
+        answers = [ask(client, method, path.format(message_id=id_), told) for id_ in ids]
         assert answers[0][0] in (400, 401)
         assert expected.encode() in answers[0][2]
         assert all(answers[0] == answer for answer in answers)
@@ -151,7 +155,7 @@ def test_what_is_not_ones_own_does_not_exist(service, owner, neighbour, stranger
     assert before == [shown(tenant.client, tenant.message_id) for tenant in tenants]
 
 
-@pytest.mark.parametrize(("method", "path", "told"), BY_ID, ids=[f"{method} {path}" for method, path, _ in BY_ID])
+@pytest.mark.parametrize(("method", "path", "told"), BY_ID, ids=named(BY_ID))
 def test_what_is_ones_own_does_exist(service, method, path, told):
     """The other half of the matrix: without it, refusing everybody would pass."""
     mine = a_tenant(service, "twilio-other", "sms")

@@ -1,17 +1,15 @@
 """Ledgers, databases of every shape, and writers that tests can wait for."""
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from functools import cache, partial
+from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.domain.identity import Names
 from ledger.ingest.writer import Done, Job, Statement, Writer
@@ -22,6 +20,7 @@ from ledger.store.sealing import MasterKey
 from ledger.wire.contract import Secret
 from projections import current_status
 from tests.builders import NAMES
+from tests.plugins.postgres import on_database
 
 MASTER_KEY = MasterKey(Secret(bytes(range(32))))
 #: How long a test waits for what must happen before it gives up. Nothing is ever asserted about less.
@@ -146,20 +145,33 @@ def messages(ledger: Ledger) -> current_status.CurrentStatus:
 
 
 @pytest.fixture
-def make_database(database_url: str) -> Iterator[Callable[[], str]]:
-    """Makes databases without any table on the test's server; all are dropped when the test ends."""
+def make_database(postgres_url: str) -> Iterator[Callable[..., str]]:
+    """Makes databases on the run's server, without any table or as a clone; all are dropped when the test ends."""
     made: list[str] = []
 
-    def make() -> str:
-        made.append(f"{conninfo_to_dict(database_url)['dbname']}_{os.getpid()}_{next(_number)}")
-        with _server(database_url) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(made[-1])))
-        return make_conninfo(database_url, dbname=made[-1])
+    def make(template: str = "template1") -> str:
+        made.append(f"made_{next(_number)}")
+        _execute(postgres_url, "CREATE DATABASE {} TEMPLATE {}", made[-1], template)
+        return on_database(postgres_url, made[-1])
 
     yield make
-    with _server(database_url) as connection:
-        for name in made:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    for name in made:
+        _execute(postgres_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture(scope="session")
+def shape_template(postgres_url: str) -> Callable[[Shape], str]:
+    """Returns the name of a migrated database of a shape, made when it is first asked for."""
+
+    @cache
+    def template(shape: Shape) -> str:
+        name = f"template_{shape}".lower().replace("-", "_")
+        _execute(postgres_url, "CREATE DATABASE {}", name)
+        url = on_database(postgres_url, name)
+        migrations.migrate(url, partitions=shape.partitions, hash_partitions=shape.hash_partitions)
+        return name
+
+    return template
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -168,13 +180,9 @@ def shape(request: pytest.FixtureRequest) -> Shape:
 
 
 @pytest.fixture
-def shaped_url(shape: Shape, database_url: str, make_database: Callable[[], str]) -> str:
+def shaped_url(shape: Shape, shape_template: Callable[[Shape], str], make_database: Callable[..., str]) -> str:
     """A migrated database of each shape in turn."""
-    if shape == SHAPES[0]:
-        return database_url
-    url = make_database()
-    migrations.migrate(url, partitions=shape.partitions, hash_partitions=shape.hash_partitions)
-    return url
+    return make_database(shape_template(shape))
 
 
 @pytest.fixture
@@ -183,5 +191,6 @@ def shaped_ledger(shaped_url: str, shape: Shape, open_ledger: OpenLedger) -> Led
     return open_ledger(shaped_url, partitions=shape.partitions)
 
 
-def _server(url: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(make_conninfo(url, dbname="postgres"), autocommit=True)
+def _execute(url: str, statement: LiteralString, *names: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

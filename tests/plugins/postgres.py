@@ -1,8 +1,10 @@
 """Real PostgreSQL: one embedded server a run, one migrated template, one clone of it a test."""
 
-import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -15,13 +17,29 @@ _TEMPLATE = "ledger_template"
 _numbers = count(1)
 
 
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """Yield a directory that an embedded server can live in.
+
+    Not one of pytest's: run as root, every session that begins closes those to the server's user, at once and for the
+    servers of other sessions too.
+    """
+    with tempfile.TemporaryDirectory(prefix="status-ledger-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data directory, not yet made, for a test with an embedded server of its own."""
+    with _directory() as directory:
+        yield directory / "data"
+
+
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """The URL of a server's own database: for fixtures that create others."""
-    data_dir = tmp_path_factory.mktemp("postgres")
-    with EmbeddedPostgres(data_dir) as server:
+    with _directory() as directory, EmbeddedPostgres(directory / "data") as server:
         yield server.url
-    shutil.rmtree(data_dir)
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,8 @@ def rebuilt_row(ledger: Ledger, stream_id: UUID) -> dict[str, Any]:
     history = ledger.history(stream_id)
     own = [recorded for recorded in history if recorded.stream_id == stream_id]
     message = fold(history)
-    key = ledger.load([stream_id])[stream_id].key
-    row = current_status.row(ledger.names, message, stream_id=stream_id, version=len(own), opening=1, key=key)
+    (loaded,) = ledger.load([stream_id])
+    row = current_status.row(ledger.names, message, stream_id=stream_id, version=len(own), opening=1, key=loaded.key)
     return {
         **{name: getattr(row, name) for name in _DERIVED},
         "message": message,

@@ -5,7 +5,6 @@ Other processes are played by real ones: a supervisor that is to be killed runs 
 
 import ctypes
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -40,8 +39,6 @@ server = EmbeddedPostgres(Path(sys.argv[1]))
 server.start()
 print(server.pid, server.url, flush=True)
 sys.stdin.read()
-if "stops" in sys.argv:
-    server.stop()
 """
 _ATTACH = """
 import sys
@@ -56,13 +53,6 @@ with embedded.attach(Path(sys.argv[1])) as url:
 """
 
 Events = list[tuple[str, dict[str, object]]]
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "data"
-    yield path
-    shutil.rmtree(path, ignore_errors=True)  # each is 60 MB and pytest keeps those of three runs
 
 
 @pytest.fixture
@@ -106,10 +96,10 @@ def names(events: Events) -> list[str]:
 
 
 @contextmanager
-def running(program: str, data_dir: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running(program: str, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """Run a program against the data directory; it goes on until its standard input is closed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(data_dir), *arguments],
+        [sys.executable, "-c", program, str(data_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -125,6 +115,11 @@ def running(program: str, data_dir: Path, *arguments: str) -> Iterator[subproces
 def first_line(process: subprocess.Popen[str]) -> list[str]:
     assert process.stdout is not None
     return process.stdout.readline().split()
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 # What it promises
@@ -191,14 +186,11 @@ def test_a_second_supervisor_is_refused(server: EmbeddedPostgres, data_dir: Path
 
 
 @pytest.mark.parametrize("name", ["x" * 120, "a space, 100% \"quoted\" 'and' ünïcode"])
-def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    data_dir = tmp_path / name
-
-    with EmbeddedPostgres(data_dir) as server:
+def test_any_path_will_do(data_dir: Path, name: str) -> None:
+    with EmbeddedPostgres(data_dir / name) as server:
         answers = is_answering(server.url)
-        noted = data_dir / "socket.path"
+        noted = data_dir / name / "socket.path"
         outside = Path(noted.read_text()) if noted.exists() else None
-    shutil.rmtree(data_dir)
 
     assert answers
     assert outside is None or not outside.exists()
@@ -252,7 +244,7 @@ def test_the_server_does_not_outlive_its_supervisor(data_dir: Path, ending: sign
         first_line(process)
         before = living(data_dir)
         if ending is None:
-            process.communicate()  # its program runs out, without a stop
+            finish(process)  # its program runs out, without a stop
         else:
             process.send_signal(ending)
         process.wait(_PATIENCE_SECONDS)
@@ -338,7 +330,7 @@ def test_a_server_that_somebody_else_started_is_left_alone(data_dir: Path) -> No
         **switch,  # type: ignore[call-overload]
     )
     try:
-        eventually(lambda: "ready" in (pgdata / "postmaster.pid").read_text() if _exists(pgdata) else False)
+        eventually(lambda: holders.pid_on_file(pgdata) == theirs.pid)
 
         with pytest.raises(DataDirectoryUnusable, match=f"{theirs.pid}, not ours"):
             EmbeddedPostgres(data_dir).start()
@@ -348,10 +340,6 @@ def test_a_server_that_somebody_else_started_is_left_alone(data_dir: Path) -> No
         theirs.wait(_PATIENCE_SECONDS)
 
     assert survived
-
-
-def _exists(pgdata: Path) -> bool:
-    return (pgdata / "postmaster.pid").exists()
 
 
 def test_a_cluster_that_cannot_start_is_reported_with_its_log(data_dir: Path) -> None:
@@ -418,8 +406,8 @@ def test_the_log_does_not_grow_without_bound(data_dir: Path, monkeypatch: pytest
 # Who may pass
 
 
-def test_only_search_is_opened_and_only_where_it_lacks(tmp_path: Path) -> None:
-    closed, inner = tmp_path / "closed", tmp_path / "closed" / "inner"
+def test_only_search_is_opened_and_only_where_it_lacks(data_dir: Path) -> None:
+    closed, inner = data_dir / "closed", data_dir / "closed" / "inner"
     inner.mkdir(parents=True)
     closed.chmod(0o700)
     inner.chmod(0o700)
@@ -468,31 +456,29 @@ def test_attach_starts_a_server_for_as_long_as_it_is_needed(data_dir: Path) -> N
 def test_of_many_who_attach_at_once_to_nothing_each_is_served(data_dir: Path) -> None:
     with running(_ATTACH, data_dir) as one, running(_ATTACH, data_dir) as two, running(_ATTACH, data_dir) as three:
         for process in (one, two, three):
-            process.communicate(timeout=_PATIENCE_SECONDS)
-
-        codes = [process.returncode for process in (one, two, three)]
+            finish(process)
+        codes = [process.wait(_PATIENCE_SECONDS) for process in (one, two, three)]
 
     assert codes == [0, 0, 0]
     assert living(data_dir) == []
 
 
 def test_who_started_it_waits_for_the_others(data_dir: Path) -> None:
-    with embedded.attach(data_dir):
-        guest = running(_ATTACH, data_dir)
-        process = guest.__enter__()
-        first_line(process)
-        done = threading.Timer(0.5, lambda: process.communicate(timeout=_PATIENCE_SECONDS))
-        done.start()
-    code = process.wait(_PATIENCE_SECONDS)
-    done.join()
-    guest.__exit__(None, None, None)
+    with ExitStack() as stack:
+        with embedded.attach(data_dir, guests_seconds=_PATIENCE_SECONDS):
+            guest = stack.enter_context(running(_ATTACH, data_dir))
+            first_line(guest)
+            later = threading.Timer(0.3, finish, [guest])  # most likely after we want to go; harmless if before
+            later.start()
+        later.join()
+        code = guest.wait(_PATIENCE_SECONDS)
 
     assert code == 0
 
 
 def test_a_guest_takes_over_when_the_supervisor_is_killed(data_dir: Path, events: Events) -> None:
     with running(_SUPERVISE, data_dir) as process:
-        pid, url = first_line(process)
+        _, url = first_line(process)
         ask(url, "CREATE TABLE kept AS SELECT 42 AS answer")
         with embedded.attach(data_dir, lambda name, fields: events.append((name, fields))) as attached:
             process.kill()
@@ -502,4 +488,3 @@ def test_a_guest_takes_over_when_the_supervisor_is_killed(data_dir: Path, events
     assert attached == url
     assert answer == 42
     assert living(data_dir) == []
-    assert int(pid) not in living(data_dir)

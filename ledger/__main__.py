@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ledger import __version__
-from ledger.commands import admin, history, keys, serve, simulate
+from ledger.commands import admin, bench, history, keys, serve, simulate
 from ledger.commands.common import FAILED, USAGE, CommandFailed
 from ledger.config import BadSettings
 from ledger.store.application import StoreUnavailable, WrongSecret
@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="status-ledger", description="What happened to a message, why, and the proof.")
     root.add_argument("--version", action="version", version=f"status-ledger {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serve, admin, keys, history, simulate):
+    for module in (serve, admin, keys, history, simulate, bench):
         module.add_to(commands)
     return root
 

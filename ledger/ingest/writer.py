@@ -197,20 +197,24 @@ class _Batch:
         """Decide and append once. Return the jobs that have to wait for the next round."""
         desk = _Desk(self._ledger, jobs)
         decided: list[tuple[Job, Done]] = []
+        refused: list[tuple[Job, Exception]] = []
         later: list[Job] = []
         for job in jobs:
             try:
                 done = desk.decide(job)
-            except (NotInConflict, AlreadyLinked) as refused:
-                job.error = refused
+            except (NotInConflict, AlreadyLinked) as error:
+                refused.append((job, error))
                 continue
             if done is None:
                 later.append(job)
             else:
                 decided.append((job, done))
         desk.append(self._project, [capture for job, _ in decided for capture in job.captures])
+        # Only now: an attempt that fails is decided again, and may then end otherwise.
         for job, done in decided:
             job.done = done
+        for job, refusal in refused:
+            job.error = refusal
         return later
 
 
@@ -267,13 +271,13 @@ class _Desk:
                     if sheet.is_written or self._sheets[event.other].is_written:
                         return None
                     message = self._ledger.merged(sheet.stream_id, event.other)
-                message = evolve(message, event)
-                events.append((sheet, event))
+                kept = event if sheet.key is not None else _without_person(event)
+                message = evolve(message, kept)
+                events.append((sheet, kept))
             messages[sheet] = message
         for sheet, event in events:
             sheet.version += 1
-            kept = event if sheet.key is not None else _without_person(event)
-            self._entries.append(Entry(sheet.stream_id, sheet.version, kept, sheet.key))
+            self._entries.append(Entry(sheet.stream_id, sheet.version, event, sheet.key))
         for sheet, message in messages.items():
             sheet.message = message
         return Done(tuple([event for _, event in events]), tuple(streams), redelivered)

@@ -176,18 +176,21 @@ class Ledger(Application[UUID]):
         return row[0] if row is not None and bucket(row[0]) == bucket_ else None
 
     def merged(self, leading: UUID, other: UUID) -> Message:
-        """Return the message that two streams tell of together, as hand-off finds them."""
-        return fold(_in_order(self._stream(leading), [self._stream(other)]))
+        """Return the message that a stream and one more of the sender's tell of together, as hand-off finds them."""
+        return fold(self.history(leading, other))
 
-    def history(self, stream_id: UUID) -> list[RecordedEvent]:
-        """Return every event of a message in the order of recording: its own and those of streams linked to it."""
+    def history(self, stream_id: UUID, *joining: UUID) -> list[RecordedEvent]:
+        """Return every event of a message in the order of recording: its own and those of streams linked to it.
+
+        `joining` are streams that are about to be linked.
+        """
         own = self._stream(stream_id)
-        others = [
+        linked = [
             recorded.event.other
             for recorded in own
             if isinstance(recorded.event, MessageLinked) and recorded.event.leads
         ]
-        return _in_order(own, [self._stream(other) for other in others])
+        return _in_order(own, [self._stream(other) for other in (*linked, *joining)])
 
     def _stream(self, stream_id: UUID) -> list[RecordedEvent]:
         part = partition(stream_id, self.partitions)

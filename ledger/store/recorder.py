@@ -81,7 +81,8 @@ class Datastore(PostgresDatastore):
             configure=_configure,
             timeout=_POOL_TIMEOUT_SECONDS,
             reconnect_timeout=_POOL_TIMEOUT_SECONDS / 2,
-            max_waiting=4 * pool_size,
+            # No max_waiting: the pool counts callers that have given up, and stops trying to connect at the bound, so an
+            # outage would never end. The number of our threads is the bound.
             name="ledger",
         )
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.domain.evidence import Failure
+from ledger.domain.evidence import Failure, failure_order
 from ledger.domain.message import Message, Person
 from ledger.store.mapper import frame, split_frame
 from ledger.store.sealing import DataKey, place
@@ -48,12 +48,14 @@ def decode(state: bytes, stream_id: UUID, version: int, key: DataKey | None) -> 
     """Return the message. Raise SealBroken if the sealed part does not open under the key."""
     opened, sealed = split_frame(state)
     message = _decoder.decode(opened)
-    if not sealed or key is None:
-        return message
-    personal = _sealed_decoder.decode(key.open(sealed, place(stream_id, version, _SNAPSHOT)))
     evidence = message.evidence
+    if not sealed or key is None:
+        # Failures that differed in nothing but their texts are one now, as they are for the fold of erased events.
+        failures = tuple(sorted(set(evidence.failures), key=failure_order))
+        return msgspec.structs.replace(message, evidence=msgspec.structs.replace(evidence, failures=failures))
+    personal = _sealed_decoder.decode(key.open(sealed, place(stream_id, version, _SNAPSHOT)))
     if evidence.failures:
-        failures = zip(evidence.failures, personal.texts, strict=True)
-        worded = tuple(Failure(failure.at, failure.kind, failure.code, text) for failure, text in failures)
+        told = zip(evidence.failures, personal.texts, strict=True)
+        worded = tuple(Failure(failure.at, failure.kind, failure.code, text) for failure, text in told)
         evidence = msgspec.structs.replace(evidence, failures=worded)
     return msgspec.structs.replace(message, person=personal.person, evidence=evidence)

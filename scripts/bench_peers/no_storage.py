@@ -1,6 +1,6 @@
 """The product with a writer that answers at once and stores nothing: what verifying and decoding alone allow.
 
-    python -m scripts.bench_peers.no_storage serve --port 0
+python -m scripts.bench_peers.no_storage serve --port 0
 """
 
 import sys

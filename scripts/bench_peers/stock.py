@@ -34,7 +34,7 @@ _ATTEMPTS: Final = 5
 
 class Message(Aggregate):
     @event("Opened")
-    def __init__(self, account: str, reference: str, status: str, at: str, code: str, digest: str):
+    def __init__(self, *, account: str, reference: str, status: str, at: str, code: str, digest: str):
         self.account = account
         self.reference = reference
         self.status = status
@@ -72,7 +72,14 @@ class Messages(Application[UUID]):
         try:
             message: Message = self.repository.get(Message.create_id(ACCOUNT, status.id))
         except AggregateNotFoundError:
-            return Message(ACCOUNT, status.id, status.status, status.timestamp, code, digest)
+            return Message(
+                account=ACCOUNT,
+                reference=status.id,
+                status=status.status,
+                at=status.timestamp,
+                code=code,
+                digest=digest,
+            )
         message.observe(status.status, status.timestamp, code, digest)
         return message
 

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,7 +23,7 @@ SIGNATURE: Final = "x-hub-signature-256"
 _BLOCK: Final = 2_000
 _FAILING: Final = 10
 
-_BODY: Final = (
+BODY: Final = (
     '{"object":"whatsapp_business_account","entry":[{"id":"102290129340398","changes":[{"value":'
     '{"messaging_product":"whatsapp","metadata":{"display_phone_number":"15550783881",'
     '"phone_number_id":"106540352242922"},"statuses":[%s]},"field":"messages"}]}]}'
@@ -85,7 +85,15 @@ def bodies(requests: int, per_body: int = 1, *, run: str = "bench", first: int =
     block = max(_BLOCK, 256 * per_body if per_body > 1 else 0)
     items = statuses(requests * per_body, run=run, first=first, block=block)
     for _ in range(requests):
-        yield (_BODY % ",".join(next(items) for _ in range(per_body))).encode()
+        yield (BODY % ",".join(next(items) for _ in range(per_body))).encode()
+
+
+def further(numbers: Iterable[int], *, run: str = "bench") -> Iterator[bytes]:
+    """Yield bodies with one more status each, which the messages of these numbers have not had yet."""
+    now = int(time.time())
+    for number in numbers:
+        status = _STATUS % (wamid(number, run), "played", now, number % 10**7, now + 86_400)
+        yield (BODY % status).encode()
 
 
 def sign(body: bytes) -> str:

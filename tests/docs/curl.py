@@ -1,6 +1,7 @@
 """A stand-in for curl on machines that have none: the few options that the documentation uses.
 
--s -S -i -H HEADER -d DATA --data-binary DATA -X METHOD -o FILE -w FORMAT (with %{http_code}) URL. `@-` is standard input.
+-s -S -i -H HEADER -d DATA --data-binary DATA -X METHOD -o FILE -w FORMAT (with %{http_code}) URL. `@-` reads standard
+input.
 """
 
 import argparse

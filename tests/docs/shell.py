@@ -28,23 +28,23 @@ ADDRESS = "http://127.0.0.1:8080"
 SECONDS_MAX = 60
 
 _STATE = ".shell-state"
-_PRELUDE = f"""
+_PRELUDE = """
 cat > ledger.toml <<'END'
 [accounts.meta-main]
 provider = "meta"
 channel = "whatsapp"
 secrets = ["app-secret"]
 END
-report() {{
+report() {
     local status body signature
-    status=$(printf '{{"id":"%s","status":"%s","timestamp":"%s","recipient_id":"15550100","errors":%s}}' \
-        "$2" "$1" "$(date +%s)" "${{3:-null}}")
-    body='{{"entry":[{{"changes":[{{"field":"messages","value":{{"statuses":['$status']}}}}]}}]}}'
+    status=$(printf '{"id":"%s","status":"%s","timestamp":"%s","recipient_id":"15550100","errors":%s}' \
+        "$2" "$1" "$(date +%s)" "${3:-null}")
+    body='{"entry":[{"changes":[{"field":"messages","value":{"statuses":['$status']}}]}]}'
     signature=$(printf %s "$body" | .venv/bin/python -c 'import hashlib, hmac, sys
 print(hmac.new(b"app-secret", sys.stdin.buffer.read(), hashlib.sha256).hexdigest())')
     curl -s "$LEDGER/webhooks/meta-main" -H "Content-Type: application/json" \
         -H "X-Hub-Signature-256: sha256=$signature" -d "$body"
-}}
+}
 """
 _PRELUDE_KEY = f"""
 LEDGER={ADDRESS}

@@ -7,7 +7,9 @@ import pytest
 from tests.docs.documents import DOCUMENTS, blocks, name_of, text_of
 from tests.docs.shell import Shell, has_curl, run_document
 
-RUNNABLE = [name_of(path) for path in DOCUMENTS if any(block.info[1:] == ("test",) for block in blocks(path.read_text("utf-8")))]
+RUNNABLE = [
+    name_of(path) for path in DOCUMENTS if ("bash", "test") in [block.info for block in blocks(path.read_text("utf-8"))]
+]
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

@@ -1,4 +1,4 @@
-"""Callbacks as providers send them: signed with a few lines of our own, so that the adapters' code is not its own judge."""
+"""Callbacks as providers send them, signed by a few lines of our own: the adapters' code is not its own judge."""
 
 import base64
 import hashlib
@@ -108,14 +108,22 @@ def twilio_signed(body: bytes, *, account: str = "twilio-main", query: str = "")
     pairs = sorted(set(parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1")))
     message = url.encode() + "".join(f"{name}{value}" for name, value in pairs).encode("latin-1")
     digest = hmac.new(ACCOUNTS[account]["secrets"][0].encode(), message, hashlib.sha1).digest()
-    return Callback(account, body, {"content-type": FORM, "x-twilio-signature": base64.b64encode(digest).decode()}, query)
+    return Callback(
+        account, body, {"content-type": FORM, "x-twilio-signature": base64.b64encode(digest).decode()}, query
+    )
 
 
 # Viber ----------------------------------------------------------------------------------------------------------------
 
 
 def viber(token: str, event: str = "delivered", at: int = 0, *, account: str = "viber-main", **fields: Any) -> Callback:
-    told = {"event": event, "timestamp": (CLOCK + at) * 1000, "message_token": int(token), "user_id": "user==", **fields}
+    told = {
+        "event": event,
+        "timestamp": (CLOCK + at) * 1000,
+        "message_token": int(token),
+        "user_id": "user==",
+        **fields,
+    }
     return viber_signed(json.dumps(told).encode(), account=account)
 
 

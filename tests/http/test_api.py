@@ -1,5 +1,6 @@
 """The native API: registering, handing off, correcting, reading and waiting."""
 
+import itertools
 import re
 import threading
 import time
@@ -390,7 +391,9 @@ def test_only_an_open_conflict_can_be_corrected(whatsapp, conflicting):
     again = corrected(whatsapp, conflicting, "delivered")
     unasked = corrected(whatsapp, registered(whatsapp), "delivered")
 
-    assert [(answer.status_code, answer.json()["code"]) for answer in (again, unasked)] == [(409, "not_in_conflict")] * 2
+    assert [(answer.status_code, answer.json()["code"]) for answer in (again, unasked)] == [
+        (409, "not_in_conflict")
+    ] * 2
     assert shown(whatsapp, conflicting)["status"] == "FAILED"
 
 
@@ -500,7 +503,9 @@ def test_a_final_message_is_not_waited_for(service, whatsapp):
     wamid = new_wamid()
     send(service, meta(meta_status(wamid, "delivered")))
 
-    answer = whatsapp.get(f"/v1/messages/{only(whatsapp, wamid)['message_id']}", headers={"prefer": "wait=30"}, timeout=10)
+    answer = whatsapp.get(
+        f"/v1/messages/{only(whatsapp, wamid)['message_id']}", headers={"prefer": "wait=30"}, timeout=10
+    )
 
     assert answer.json()["status"] == "DELIVERED"
 
@@ -587,10 +592,14 @@ def test_as_of_shows_what_was_on_record_then(service, whatsapp):
     events = history(whatsapp, message)
 
     for number, event in enumerate(events, start=1):
-        then = whatsapp.get(f"/v1/messages/{message['message_id']}/history", params={"as_of": event["recorded_at"]}).json()
+        then = whatsapp.get(
+            f"/v1/messages/{message['message_id']}/history", params={"as_of": event["recorded_at"]}
+        ).json()
         assert (then["status"], then["items"]) == (event["status_after"], events[:number])
 
-    before = whatsapp.get(f"/v1/messages/{message['message_id']}/history", params={"as_of": "2020-01-01T00:00:00+02:00"}).json()
+    before = whatsapp.get(
+        f"/v1/messages/{message['message_id']}/history", params={"as_of": "2020-01-01T00:00:00+02:00"}
+    ).json()
     assert (before["status"], before["items"], before["next_cursor"]) == ("UNKNOWN", [], None)
 
 
@@ -609,7 +618,7 @@ def test_history_pages_without_loss(service, whatsapp):
         parameters["cursor"] = page["next_cursor"]
 
     assert [len(page) for page in pages] == [3, 3, 1]
-    assert sum(pages, []) == history(whatsapp, message)
+    assert list(itertools.chain(*pages)) == history(whatsapp, message)
 
 
 # Keys

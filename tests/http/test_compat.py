@@ -208,8 +208,9 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("channel", "word", "unified", "own"), WORDS)
-def test_every_word_in_both_styles(clients, delivered, channel, word, unified, own):
+@pytest.mark.parametrize("told", WORDS, ids=lambda told: f"{told[0]} {told[1]}")
+def test_every_word_in_both_styles(clients, delivered, told):
+    channel, word, unified, own = told
     id_ = {"whatsapp": new_wamid, "sms": new_sid, "viber": new_token}[channel]()
     callback = {
         "whatsapp": lambda: meta(meta_status(id_, word)),
@@ -385,7 +386,9 @@ def test_the_id_in_the_answer_is_the_one_asked_for(service, clients):
 
 def test_all_surfaces_tell_the_same_status(clients, delivered):
     wamid = new_wamid()
-    message_id = delivered("whatsapp", meta(meta_status(wamid, "delivered"), meta_failure(wamid)), provider_message_id=wamid)
+    message_id = delivered(
+        "whatsapp", meta(meta_status(wamid, "delivered"), meta_failure(wamid)), provider_message_id=wamid
+    )
 
     native = clients["whatsapp", "unified"].get(f"/v1/messages/{message_id}").json()
     compatible = status(clients["whatsapp", "unified"], "whatsapp", message_id)

@@ -75,6 +75,11 @@ def stranger(service) -> Tenant:
 
 
 @pytest.fixture(scope="module")
+def tenants(owner, neighbour, stranger) -> tuple[Tenant, ...]:
+    return owner, neighbour, stranger
+
+
+@pytest.fixture(scope="module")
 def deprecated(service) -> httpx.Client:
     """A key of the owner's account and channel that was rotated."""
     key, secret = service.new_key("twilio-main", "sms")
@@ -129,9 +134,9 @@ def visible(tenant: Tenant, path: str) -> bool:
     return not path.startswith("/api/v1/") or path.startswith(f"/api/v1/{tenant.channel}/")
 
 
-@pytest.mark.parametrize(("method", "path", "told"), [*BY_ID, *STYLED], ids=named([*BY_ID, *STYLED]))
-def test_what_is_not_ones_own_does_not_exist(service, owner, neighbour, stranger, deprecated, method, path, told):
-    tenants = (owner, neighbour, stranger)
+@pytest.mark.parametrize("asked_for", [*BY_ID, *STYLED], ids=named([*BY_ID, *STYLED]))
+def test_what_is_not_ones_own_does_not_exist(service, tenants, deprecated, asked_for):
+    method, path, told = asked_for
     before = [shown(tenant.client, tenant.message_id) for tenant in tenants]
 
     for asking in tenants:
@@ -188,12 +193,12 @@ def listing_routes() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("path", "items"), listing_routes())
-def test_a_listing_holds_ones_own_only(service, owner, neighbour, stranger, deprecated, path, items):
-    for asking in (owner, neighbour, stranger):
+def test_a_listing_holds_ones_own_only(service, tenants, deprecated, path, items):
+    for asking in tenants:
         answer = asking.client.get(path, params={"limit": "200"}).json()
         seen = {message["message_id"] for message in answer[items]}
         assert (asking.message_id in seen) == visible(asking, path)
-        assert not seen & {tenant.message_id for tenant in (owner, neighbour, stranger) if tenant is not asking}
+        assert not seen & {tenant.message_id for tenant in tenants if tenant is not asking}
     for client in (deprecated, service.client()):
         assert client.get(path).status_code in (400, 401)
 
@@ -208,9 +213,9 @@ def test_a_listing_holds_ones_own_only(service, owner, neighbour, stranger, depr
     ],
     ids=["provider_message_id", "recipient", "client_reference", "combined"],
 )
-def test_a_filter_finds_ones_own_only(owner, neighbour, stranger, search):
-    for asked in (owner, neighbour, stranger):
-        for asking in (owner, neighbour, stranger):
+def test_a_filter_finds_ones_own_only(tenants, search):
+    for asked in tenants:
+        for asking in tenants:
             found = asking.client.get("/v1/messages", params=search(asked)).json()["items"]
             assert [message["message_id"] for message in found] == [asked.message_id] * (asking is asked)
 
@@ -223,7 +228,9 @@ def test_a_cursor_opens_no_door(service, owner, neighbour, stranger):
     for asking in (neighbour, stranger):
         page = asking.client.get("/v1/messages", params={"cursor": cursor, "limit": "200"}).json()
         assert owner.message_id not in [message["message_id"] for message in page["items"]]
-        assert {(message["account"], message["channel"]) for message in page["items"]} <= {(asking.account, asking.channel)}
+        assert {(message["account"], message["channel"]) for message in page["items"]} <= {
+            (asking.account, asking.channel)
+        }
 
 
 def test_a_validator_of_another_key_is_worth_nothing(owner, stranger):
@@ -248,7 +255,9 @@ def test_an_idempotency_key_of_another_account_opens_a_message_of_ones_own(owner
     assert shown(owner.client, first["message_id"])["client_reference"] == "mine"
 
 
-def test_a_providers_id_registered_by_two_accounts_is_two_messages(owner, stranger):
+def test_a_providers_id_registered_by_two_accounts_is_two_messages(service, stranger):
+    owner = a_tenant(service, "twilio-main", "sms")
+
     answer = register(stranger.client, "sms", provider_message_id=owner.sid)
 
     assert answer.status_code == 201
@@ -271,7 +280,8 @@ def test_a_message_of_another_channel_is_neither_joined_nor_shown(service, owner
     assert shown(neighbour.client, waiting)["status"] == "UNKNOWN"
 
 
-def test_a_callback_of_one_account_never_touches_another_accounts_message(service, owner, stranger):
+def test_a_callback_of_one_account_never_touches_another_accounts_message(service, stranger):
+    owner = a_tenant(service, "twilio-main", "sms")
     before = shown(owner.client, owner.message_id)
 
     send(service, twilio(owner.sid, "read", account="twilio-other"))
@@ -280,8 +290,8 @@ def test_a_callback_of_one_account_never_touches_another_accounts_message(servic
     assert only(stranger.client, owner.sid)["message_id"] != owner.message_id
 
 
-def test_what_needs_no_key_tells_nothing_about_anybody(service, owner, neighbour, stranger, documented):
-    secrets = [text for tenant in (owner, neighbour, stranger) for text in (tenant.sid, tenant.phone, tenant.reference)]
+def test_what_needs_no_key_tells_nothing_about_anybody(service, tenants, documented):
+    secrets = [text for tenant in tenants for text in (tenant.sid, tenant.phone, tenant.reference)]
 
     for _, path in (route for route in documented if ROUTES[route] == "open"):
         answer = service.client().get(path)

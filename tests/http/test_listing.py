@@ -1,5 +1,6 @@
 """Listing messages: order, pages, filters."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,9 +20,9 @@ from tests.http.test_api import MESSAGE_FIELDS, register, registered
 
 
 @pytest.fixture(scope="module")
-def listed(start_shared_service, new_database):
+def listed(start_shared_service):
     """A server of its own: these tests count everything that a key may see."""
-    return start_shared_service(new_database())
+    return start_shared_service()
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_pages_hold_every_message_once_newest_first(listed):
 
     for limit in (1, 4, 23, 24, 200):
         pages = every_page(api, limit)
-        assert sum(pages, []) == made[::-1]
+        assert list(itertools.chain(*pages)) == made[::-1]
         assert [len(one) for one in pages[:-1]] == [limit] * (len(pages) - 1)
 
 
@@ -85,7 +86,7 @@ def test_messages_of_one_instant_are_paged_without_loss(listed):
     pages = every_page(api, 7)
 
     assert len(opened) == 1
-    assert len(set(sum(pages, []))) == 30
+    assert len(set(itertools.chain(*pages))) == 30
 
 
 def test_pages_lose_nothing_while_messages_arrive(listed):
@@ -98,7 +99,7 @@ def test_pages_lose_nothing_while_messages_arrive(listed):
         for each in writing:
             assert each.result().status_code == 201
 
-    seen = sum(pages, [])
+    seen = list(itertools.chain(*pages))
     assert len(seen) == len(set(seen))
     assert set(known) <= set(seen)
 
@@ -109,7 +110,9 @@ def test_an_unread_page_is_empty(listed):
     assert page(api) == {"items": [], "next_cursor": None}
 
 
-@pytest.mark.parametrize("written", ["+{0}", "{0}", "+{0:.1} ({0[1]}{0[2]}{0[3]}) {0[4]}{0[5]}{0[6]}-{0[7]}{0[8]}{0[9]}{0[10]}"])
+@pytest.mark.parametrize(
+    "written", ["+{0}", "{0}", "+{0:.1} ({0[1]}{0[2]}{0[3]}) {0[4]}{0[5]}{0[6]}-{0[7]}{0[8]}{0[9]}{0[10]}"]
+)
 def test_a_recipient_is_found_however_the_number_is_written(service, whatsapp, written):
     phone, wamid = new_phone(), new_wamid()
     send(service, meta(meta_status(wamid, recipient_id=phone)))
@@ -196,7 +199,9 @@ def test_the_clock_is_our_own_unless_named(service, whatsapp):
     assert ids(whatsapp, provider_message_id=wamid, clock="read_at", since="2020-01-01T00:00:00Z") == []
 
 
-@pytest.mark.parametrize("written", ["2030-01-01T00:00:00+00:00", "2030-01-01T02:00:00+02:00", "2030-01-01T00:00:00.000000Z"])
+@pytest.mark.parametrize(
+    "written", ["2030-01-01T00:00:00+00:00", "2030-01-01T02:00:00+02:00", "2030-01-01T00:00:00.000000Z"]
+)
 def test_an_instant_may_be_written_with_any_offset(whatsapp, written):
     answer = whatsapp.get("/v1/messages", params={"since": written})
     unescaped = whatsapp.get(f"/v1/messages?since={written}")

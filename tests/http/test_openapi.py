@@ -46,7 +46,16 @@ def test_the_document_has_the_structure_of_openapi_3_1(document):
     for path, method, told in operations(document):
         assert path.startswith("/")
         assert method in METHODS
-        assert set(told) <= {"summary", "description", "tags", "operationId", "parameters", "requestBody", "responses", "security"}
+        assert set(told) <= {
+            "summary",
+            "description",
+            "tags",
+            "operationId",
+            "parameters",
+            "requestBody",
+            "responses",
+            "security",
+        }
         assert told["responses"]
         for status, response in told["responses"].items():
             assert re.fullmatch(r"[1-5](\d\d|XX)", status)
@@ -144,7 +153,11 @@ def conforms(value: Any, schema: dict[str, Any], document: dict[str, Any], place
     if told is not None and not isinstance(value, types[told]):
         return [f"{place}: {value!r} is no {told}"]
     if isinstance(value, list):
-        return [one for index, item in enumerate(value) for one in conforms(item, schema.get("items", {}), document, f"{place}[{index}]")]
+        return [
+            one
+            for index, item in enumerate(value)
+            for one in conforms(item, schema.get("items", {}), document, f"{place}[{index}]")
+        ]
     if isinstance(value, dict):
         properties, extra = schema.get("properties", {}), schema.get("additionalProperties")
         missing = [f"{place}.{name}: missing" for name in schema.get("required", ()) if name not in value]
@@ -152,7 +165,9 @@ def conforms(value: Any, schema: dict[str, Any], document: dict[str, Any], place
         inner = [
             one
             for name, item in value.items()
-            for one in conforms(item, properties.get(name, extra if isinstance(extra, dict) else {}), document, f"{place}.{name}")
+            for one in conforms(
+                item, properties.get(name, extra if isinstance(extra, dict) else {}), document, f"{place}.{name}"
+            )
         ]
         return missing + unknown + inner
     return []
@@ -193,7 +208,11 @@ def test_answers_are_as_described(service, document):
         (by_id, "get", api.get(f"/v1/messages/{message_id}", headers=tag)),
         (by_id, "get", api.get("/v1/messages/1")),
         (f"{by_id}/history", "get", api.get(f"/v1/messages/{message_id}/history")),
-        (f"{by_id}/handoff", "post", api.post(f"/v1/messages/{failed}/handoff", json={"provider_message_id": new_wamid()})),
+        (
+            f"{by_id}/handoff",
+            "post",
+            api.post(f"/v1/messages/{failed}/handoff", json={"provider_message_id": new_wamid()}),
+        ),
         (f"{by_id}/handoff", "post", api.post(f"/v1/messages/{message_id}/handoff", json={"provider_message_id": "x"})),
         (f"{by_id}/corrections", "post", api.post(f"/v1/messages/{message_id}/corrections", json=correction)),
         (f"{by_id}/corrections", "post", api.post(f"/v1/messages/{message_id}/corrections", json=correction)),
@@ -207,7 +226,10 @@ def test_answers_are_as_described(service, document):
     ]
 
     assert {(path, method) for path, method, _ in asked} == {(path, method) for path, method, _ in operations(document)}
-    wrong = {f"{method} {path} {answer.status_code}": described(document, path, method, answer) for path, method, answer in asked}
+    wrong = {
+        f"{method} {path} {answer.status_code}": described(document, path, method, answer)
+        for path, method, answer in asked
+    }
     assert {} == {name: problems for name, problems in wrong.items() if problems}
 
 

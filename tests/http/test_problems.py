@@ -226,7 +226,9 @@ def test_a_parameter_given_twice_is_refused(whatsapp):
     assert (answer.status_code, named(answer)) == (400, ["limit"])
 
 
-@pytest.mark.parametrize("method_and_path", ["POST /v1/messages", "POST /v1/messages/1/handoff", "POST /v1/messages/1/corrections"])
+@pytest.mark.parametrize(
+    "method_and_path", ["POST /v1/messages", "POST /v1/messages/1/handoff", "POST /v1/messages/1/corrections"]
+)
 def test_a_parameter_where_none_is_used_is_refused(whatsapp, method_and_path):
     method, path = method_and_path.split()
 
@@ -235,7 +237,9 @@ def test_a_parameter_where_none_is_used_is_refused(whatsapp, method_and_path):
     assert (answer.status_code, named(answer)) == (400, ["status_style"])
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v2/messages", f"/{CANARY}", "/v1/messages/", "/v1//messages"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/", "/v1/nothing", "/v2/messages", f"/{CANARY}", "/v1/messages/", "/v1//messages"]
+)
 def test_an_unknown_path_is_a_problem_too(whatsapp, path):
     answer = whatsapp.get(path)
 
@@ -261,7 +265,9 @@ def test_another_method_is_a_problem_that_names_those_allowed(whatsapp, method, 
     assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
-@pytest.mark.parametrize("message_id", ["0", "1", "abc", "-1", "1.0", "99999999999999999999", "9007199254740992", "%00", "1%20", "٣", CANARY])
+@pytest.mark.parametrize(
+    "message_id", ["0", "1", "abc", "-1", "1.0", "99999999999999999999", "9007199254740992", "%00", "1%20", "٣", CANARY]
+)
 def test_an_id_that_names_nothing_is_not_found(whatsapp, message_id):
     answer = whatsapp.get(f"/v1/messages/{message_id}")
 
@@ -309,12 +315,12 @@ def test_every_answer_carries_security_headers_and_a_request_id_of_its_own(servi
 def test_a_body_cut_off_by_the_caller_is_no_failure_of_ours(service):
     """An aborted upload must not look like a bug: no traceback, no 500 counted."""
     _, secret = service.new_key("meta-main", "whatsapp")
-    head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-octopods-auth: {secret}\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n"
+    lines = ["host: x", f"x-octopods-auth: {secret}", "content-type: application/json", "content-length: 50", "", "{"]
     before = service.log()
 
     for path in ("/v1/messages", "/webhooks/meta-main"):
         with socket.create_connection(service.address) as connection:
-            connection.sendall(head.replace("/v1/messages", path).encode() + b"{")
+            connection.sendall("\r\n".join([f"POST {path} HTTP/1.1", *lines]).encode())
         assert service.client().get("/livez").status_code == 200
     registered(service.client(secret), provider_message_id=new_wamid())
 

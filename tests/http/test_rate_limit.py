@@ -16,15 +16,15 @@ ROUNDING_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def brief(start_shared_service, new_database) -> Service:
+def brief(start_shared_service) -> Service:
     """Five requests in two seconds."""
-    return start_shared_service(new_database(), rate_limit="5/2")
+    return start_shared_service(rate_limit="5/2")
 
 
 @pytest.fixture(scope="module")
-def long(start_shared_service, new_database) -> Service:
+def long(start_shared_service) -> Service:
     """Forty requests in an hour."""
-    return start_shared_service(new_database(), rate_limit="40/3600")
+    return start_shared_service(rate_limit="40/3600")
 
 
 def within_one_window(seconds: int, attempt: Callable[[], None]) -> None:
@@ -125,30 +125,32 @@ def test_exactly_as_many_as_allowed_succeed_however_they_come(long):
 def test_all_routes_share_one_budget(long):
     def attempt() -> None:
         client = long.api()
-        answers = [client.get(path).status_code for _ in range(20) for path in ("/v1/messages", "/api/v1/whatsapp/messages")]
+        answers = [
+            client.get(path).status_code for _ in range(20) for path in ("/v1/messages", "/api/v1/whatsapp/messages")
+        ]
         assert answers == [200] * 40
         assert client.post("/v1/messages", json={"channel": "whatsapp"}).status_code == 429
 
     within_one_window(3_600, attempt)
 
 
-def test_the_count_survives_a_restart(start_service: Starter, database_url):
+def test_the_count_survives_a_restart(start_service: Starter):
     def attempt() -> None:
-        first = start_service(database_url, rate_limit="5/3600")
+        first = start_service(rate_limit="5/3600")
         _, secret = first.new_key("meta-main", "whatsapp")
         exhausted(first.client(secret))
         first.stop()
 
-        second = start_service(database_url, rate_limit="5/3600")
+        second = start_service(rate_limit="5/3600")
 
         assert second.client(secret).get("/v1/messages").status_code == 429
 
     within_one_window(3_600, attempt)
 
 
-def test_several_processes_share_one_count(start_service: Starter, database_url):
+def test_several_processes_share_one_count(start_service: Starter):
     """Two servers over one database, as two machines would be."""
-    servers = [start_service(database_url, rate_limit="40/3600") for _ in range(2)]
+    servers = [start_service(rate_limit="40/3600") for _ in range(2)]
 
     def attempt() -> None:
         _, secret = servers[0].new_key("meta-main", "whatsapp")

@@ -45,8 +45,8 @@ def _account_at(url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def recorded(start_shared_service, new_database) -> Service:
-    return start_shared_service(new_database(), accounts=accounts())
+def recorded(start_shared_service) -> Service:
+    return start_shared_service(accounts=accounts())
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,13 @@ def test_every_recorded_word_reaches_the_log(recorded):
     (recorded_count,) = recorded.rows("SELECT count(*) FROM events")[0]
 
     noted = {
-        (PLACES[place(payload)], told["provider_message_id"], told.get("participant"), told["provider_status"], told["occurred_at"])
+        (
+            PLACES[place(payload)],
+            told["provider_message_id"],
+            told.get("participant"),
+            told["provider_status"],
+            told["occurred_at"],
+        )
         for payload in WEBHOOKS.values()
         for told in payload["expect"]
     }

@@ -10,6 +10,7 @@ from typing import Any, LiteralString, NamedTuple, TypeVar
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from ledger.domain.identity import Names
 from ledger.ingest.writer import Done, Job, Statement, Writer
@@ -27,6 +28,10 @@ MASTER_KEY = MasterKey(Secret(bytes(range(32))))
 PATIENCE_SECONDS = 30
 
 LedgerType = TypeVar("LedgerType", bound=Ledger)
+
+
+#: Threads that a test lets at one ledger at once.
+THREADS = 6
 
 
 class Shape(NamedTuple):
@@ -100,7 +105,7 @@ class OpenLedger:
         names: Names = NAMES,
         master_key: MasterKey = MASTER_KEY,
         type_: type[LedgerType] = Ledger,  # type: ignore[assignment]  # a default for a type variable
-        pool_size: int = 4,
+        pool_size: int = THREADS,
     ) -> LedgerType:
         ledger = type_(url, partitions=partitions, names=names, master_key=master_key, pool_size=pool_size)
         self._stack.callback(ledger.close)
@@ -117,6 +122,17 @@ def open_ledger() -> Iterator[OpenLedger]:
 def ledger(database_url: str, open_ledger: OpenLedger) -> Ledger:
     """A ledger of one partition over this test's own database."""
     return open_ledger(database_url)
+
+
+@pytest.fixture(scope="session")
+def shared_ledger(postgres_url: str, template_url: str) -> Iterator[Ledger]:
+    """A ledger for tests and properties that need nothing but names of their own in it."""
+    _execute(postgres_url, "CREATE DATABASE {} TEMPLATE {}", "shared", conninfo_to_dict(template_url)["dbname"])
+    ledger = Ledger(
+        on_database(postgres_url, "shared"), partitions=1, names=NAMES, master_key=MASTER_KEY, pool_size=THREADS
+    )
+    yield ledger
+    ledger.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ settings, and for tests that stop, kill or starve it. `client(key)` is a plain H
 """
 
 import base64
+import itertools
 import json
 import os
 import selectors
@@ -20,15 +21,20 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger import main
 from ledger.domain.status import Channel, Style
 from ledger.main import Parts
 from ledger.store import captures
 from ledger.store.keys import ApiKey
+from tests.plugins.postgres import on_database
 
 #: A start, an end or a recovery that takes longer is a failure.
 PATIENCE_SECONDS = 20.0
+#: What the tests' own connections are called, to tell them from the server's.
+OURS = "tests"
 READY = "status-ledger is ready on "
 ROOT = Path(__file__).parents[2]
 
@@ -184,8 +190,9 @@ class Service:
     def parts(self) -> Parts:
         """The same parts as the server's, over the same database."""
         if self._parts is None:
-            told = main.settings(self.environ)
-            self._parts = main.build(told, self.database_url, pool_size=1)
+            told = main.read(self.environ)
+            url = make_conninfo(self.database_url, application_name=OURS)
+            self._parts = main.build(told, url, pool_size=1)
             self._stack.callback(self._parts.close)
         return self._parts
 
@@ -211,14 +218,18 @@ Starter = Callable[..., Service]
 
 
 @contextmanager
-def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
+def starting(database_url: str | None, make_directory: Callable[[], Path]) -> Iterator[Starter]:
     """Yield a function that starts servers; all of them are stopped in the end."""
     started: list[Service] = []
 
     def start(
-        database_url: str, *arguments: str, accounts: AccountTables = ACCOUNTS, directory: Path | None = None,
+        *arguments: str,
+        accounts: AccountTables = ACCOUNTS,
+        database_url: str | None = database_url,
+        directory: Path | None = None,
         **settings: str,
-    ) -> Service:  # fmt: skip
+    ) -> Service:
+        assert database_url is not None
         directory = directory or make_directory()
         (directory / "accounts.toml").write_text(toml(accounts), "utf-8")
         environ = environment(database_url, directory, **settings)
@@ -232,21 +243,42 @@ def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
             service.stop()
 
 
-@pytest.fixture(scope="session")
-def start_shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """Start servers that live as long as the run."""
-    with starting(lambda: tmp_path_factory.mktemp("service")) as start:
-        yield start
-
-
 @pytest.fixture
-def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """Start servers that live as long as the test."""
-    with starting(lambda: tmp_path_factory.mktemp("service")) as start:
+def start_service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Start servers over the test's own database."""
+    with starting(database_url, lambda: tmp_path_factory.mktemp("service")) as start:
         yield start
 
 
 @pytest.fixture(scope="session")
-def service(start_shared_service: Starter, new_database: Callable[[], str]) -> Service:
-    """The shared server."""
-    return start_shared_service(new_database())
+def new_database(postgres_url: str, template_url: str) -> Callable[[], str]:
+    """Make a migrated, empty database that lives as long as the run."""
+    numbers = itertools.count(1)
+
+    def make() -> str:
+        name = f"shared_{next(numbers)}"
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        template = str(conninfo_to_dict(template_url)["dbname"])
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        return on_database(postgres_url, name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def start_shared_service(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Starter]:
+    """Start servers that live as long as the run, each over a database of its own."""
+    with starting(None, lambda: tmp_path_factory.mktemp("service")) as start:
+        yield lambda *arguments, **options: start(*arguments, database_url=new_database(), **options)
+
+
+@pytest.fixture(scope="session")
+def service(start_shared_service: Starter) -> Iterator[Service]:
+    """The shared server. Whatever tests do to it, nothing may go wrong in it that its code did not expect."""
+    service = start_shared_service()
+    yield service
+    unexpected = ("Traceback", "request_failed", "webhook_failed", "statement_poisoned")
+    assert not [line for line in service.log().splitlines() if any(word in line for word in unexpected)]

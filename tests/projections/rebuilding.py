@@ -15,14 +15,17 @@ from projections import current_status
 
 #: Sealing draws a nonce, so two rows with one meaning differ here; the folded message is compared instead.
 _NOT_COMPARED = {"state", "opening"}
+_ROWS = b"""
+SELECT * FROM current_status LEFT JOIN message_keys USING (partition, stream_id) WHERE stream_id = ANY(%s) OR %s
+"""
 _DERIVED = [name for name in StatusRow.__struct_fields__ if name not in _NOT_COMPARED]
 
 
-def stored_rows(ledger: Ledger) -> dict[UUID, dict[str, Any]]:
-    """Return the rows of `current_status` by stream, the folded message opened under `message`."""
+def stored_rows(ledger: Ledger, *streams: UUID) -> dict[UUID, dict[str, Any]]:
+    """Return rows by stream, all unless some are named, each with the folded message opened under `message`."""
     with ledger.reading() as cursor:
         cursor.row_factory = dict_row  # type: ignore[assignment]  # rows by column name
-        cursor.execute("SELECT * FROM current_status LEFT JOIN message_keys USING (partition, stream_id)")
+        cursor.execute(_ROWS, (list(streams), not streams))
         rows: list[dict[str, Any]] = list(cursor)  # type: ignore[arg-type]
     for row in rows:
         row["message"] = stored_message(ledger, row)
@@ -58,7 +61,7 @@ def recorded_streams(ledger: Ledger) -> set[UUID]:
 
 def differences(ledger: Ledger, *streams: UUID) -> list[str]:
     """Name every place where a stored row is not what its events amount to. All streams unless some are named."""
-    stored, found = stored_rows(ledger), []
+    stored, found = stored_rows(ledger, *streams), []
     wanted = set(streams) or recorded_streams(ledger) | set(stored)
     for stream_id in wanted:
         if stream_id not in stored:

@@ -159,7 +159,7 @@ def test_recording_times_never_fall_within_a_partition(shaped_ledger: Ledger) ->
     assert [later for earlier, later in pairwise(told) if earlier[0] == later[0] and later < earlier] == []
 
 
-def test_recording_times_do_not_fall_when_the_clock_steps_back(ledger: Ledger) -> None:
+def test_recording_times_go_on_while_the_clock_stands_behind(ledger: Ledger) -> None:
     """The head's time stands for a clock that was an hour ahead when the last event was recorded."""
     rows(ledger, b"UPDATE partition_heads SET recorded_at = now() + interval '1 hour' RETURNING 1")
     ((ahead,),) = rows(ledger, b"SELECT recorded_at FROM partition_heads")
@@ -168,9 +168,8 @@ def test_recording_times_do_not_fall_when_the_clock_steps_back(ledger: Ledger) -
         ledger.recorder.insert_events([stored(uuid4(), 1), stored(uuid4(), 1)])
 
     told = [row[0] for row in rows(ledger, b"SELECT recorded_at FROM events ORDER BY position")]
-    assert told == sorted(told)
-    assert told[0] >= ahead
-    assert told[-1] < ahead + timedelta(minutes=1)
+    step = timedelta(microseconds=1)
+    assert told == [ahead + step] * 2 + [ahead + 2 * step] * 2 + [ahead + 3 * step] * 2
 
 
 def test_events_of_one_append_share_their_time_and_later_appends_have_a_later_one(ledger: Ledger) -> None:

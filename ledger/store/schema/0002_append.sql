@@ -39,8 +39,8 @@ BEGIN
     recorded_at := array_fill(NULL::timestamptz, ARRAY[n]);
     WHILE i <= n LOOP
         SELECT * INTO STRICT head FROM partition_heads h WHERE h.partition = e_partition[i] FOR UPDATE;
-        -- After the lock, and never before the predecessor: recording times are in the order of positions.
-        at := greatest(clock_timestamp(), head.recorded_at);
+        -- After the lock, and after the last append whatever the clock says: linked streams are merged by these times.
+        at := greatest(clock_timestamp(), head.recorded_at + interval '1 microsecond');
         recorded_us := int8send((extract(epoch FROM at) * 1000000)::bigint);
         WHILE i <= n AND e_partition[i] = head.partition LOOP
             head.position := head.position + 1;
@@ -86,12 +86,18 @@ BEGIN
         state = excluded.state
      WHERE c.version < excluded.version;
 
-    INSERT INTO captures AS c (partition, capture_id, first_received_at, last_received_at, account, provider, reason,
-                               wrapped, sealed)
-    SELECT partition, capture_id, received_at, received_at, account, provider, reason, wrapped, sealed
+    -- Once each, however often the batch holds it, and in one order for all writers: they would lock each other out.
+    INSERT INTO captures AS c (partition, capture_id, first_received_at, last_received_at, times_received, account,
+                               provider, reason, wrapped, sealed)
+    SELECT DISTINCT ON (partition, capture_id)
+           partition, capture_id, min(received_at) OVER same, max(received_at) OVER same, count(*) OVER same, account,
+           provider, reason, wrapped, sealed
       FROM unnest(c_partition, c_capture_id, c_received_at, c_account, c_provider, c_reason, c_wrapped, c_sealed)
            AS new (partition, capture_id, received_at, account, provider, reason, wrapped, sealed)
+    WINDOW same AS (PARTITION BY partition, capture_id)
+     ORDER BY partition, capture_id
     ON CONFLICT (partition, capture_id) DO UPDATE SET
-        last_received_at = excluded.last_received_at, times_received = c.times_received + 1;
+        last_received_at = greatest(c.last_received_at, excluded.last_received_at),
+        times_received = c.times_received + excluded.times_received;
 END
 $$;

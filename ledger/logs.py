@@ -1,13 +1,16 @@
 """Logging: one event name per fact, details as fields, and nothing personal whatever a caller passes.
 
 Fields that may carry a body, a secret or an address are dropped by name; what looks like a phone number, a provider's
-message id that contains one, or a key is masked wherever it appears.
+message id that contains one, or a key is masked wherever it appears. Of exceptions that are not ours only the type and
+the place are logged: their texts quote what they choked on, and so do the database's.
 """
 
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
+from types import TracebackType
 from typing import Any, Final
 
 import structlog
@@ -28,6 +31,8 @@ _DROPPED: Final = frozenset(
     }
     | {"signature", "token", "url", "x-octopods-auth"}
 )
+#: Packages whose exceptions say nothing that must not be logged (style guide, section 7).
+_OURS: Final = ("ledger", "projections")
 _MASKS: Final = (
     (re.compile(r"wamid\.[A-Za-z0-9+/=_-]+"), "wamid.***"),
     (re.compile(r"slk_[A-Za-z0-9_-]+"), "slk_***"),
@@ -42,7 +47,7 @@ def configure(log_format: str, level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(trace),
         redact,
     ]
     structlog.configure(
@@ -68,6 +73,27 @@ def configure(log_format: str, level: str) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def trace(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    """Write an exception and what led to it, causes first."""
+    error: BaseException | None = exc_info[1]
+    told: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        told.append("".join([*traceback.format_tb(error.__traceback__), _named(error)]))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\n".join(reversed(told))
+
+
+def _named(error: BaseException) -> str:
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if kind.__module__.partition(".")[0] in _OURS:
+        return f"{name}: {error}"
+    state = getattr(error, "sqlstate", None)
+    return f"{name} (SQLSTATE {state})" if state else name
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ BATCH_MAX: Final = 500
 #: A job that waited longer than this is answered 503: the provider should come back later.
 WAIT_SECONDS_MAX: Final = 2.0
 #: How long one batch is tried while the database does not answer.
-_UNAVAILABLE_SECONDS_MAX: Final = 1.5
+_UNAVAILABLE_SECONDS_MAX: Final = 0.8
 _RACES_MAX: Final = 12
 
 

@@ -81,8 +81,8 @@ class Datastore(PostgresDatastore):
             configure=_configure,
             timeout=_POOL_TIMEOUT_SECONDS,
             reconnect_timeout=_POOL_TIMEOUT_SECONDS / 2,
-            # No max_waiting: the pool counts callers that have given up, and stops trying to connect at the bound, so an
-            # outage would never end. The number of our threads is the bound.
+            # No max_waiting: the pool counts callers that have given up as well and, at the bound, stops trying to
+            # connect, so that an outage would never end. The number of our threads is the bound.
             name="ledger",
         )
 

@@ -122,6 +122,17 @@ def test_without_a_database_everybody_is_told_to_come_back(faulty, outside):
     recovered(faulty)
 
 
+def test_an_outage_ends_for_us_when_it_ends_however_many_have_asked_meanwhile(faulty, outside):
+    """Callers that give up must not use up what the connection pool allows to wait: it would never connect again."""
+    api, wamid = faulty.api(), new_wamid()
+    with database_away(outside), ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: timed(lambda: api.get("/v1/messages")).status_code, range(40)))
+
+    assert set(answers) == {503}
+    eventually(lambda: api.get("/v1/messages").status_code == 200, "readable again", 5)
+    eventually(lambda: send(faulty, meta(meta_status(wamid))).status_code == 200, "writable again", 5)
+
+
 def test_without_a_database_the_unauthentic_is_refused_all_the_same(faulty, outside):
     with database_away(outside):
         forged = meta(meta_status(new_wamid()))._replace(body=b"{}")

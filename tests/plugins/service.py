@@ -272,7 +272,7 @@ def start_shared_service(
 ) -> Iterator[Starter]:
     """Start servers that live as long as the run, each over a database of its own."""
     with starting(None, lambda: tmp_path_factory.mktemp("service")) as start:
-        yield lambda *arguments, **options: start(*arguments, database_url=new_database(), **options)
+        yield lambda *arguments, **options: start(*arguments, **({"database_url": new_database()} | options))
 
 
 @pytest.fixture(scope="session")

@@ -45,10 +45,11 @@ def account_for(data_dir: Path) -> Account:
         raise DataDirectoryUnusable(f"{pgdata} belongs to root: run chown -R {ensure_system_user().name}: {pgdata}")
     for kept in (pgdata, data_dir):
         owner = owner_of(kept)
-        if owner:
-            name = name_of(owner)
-            gid = pwd.getpwnam(name).pw_gid if name is not None else kept.stat().st_gid
-            return Account(owner, gid, name, is_other=True)
+        name = name_of(owner) if owner else None
+        if owner and name is not None:
+            return Account(owner, pwd.getpwnam(name).pw_gid, name, is_other=True)
+        if owner and kept == pgdata:  # a server may run without a name, only creating a cluster needs one
+            return Account(owner, kept.stat().st_gid, None, is_other=True)
     return ensure_system_user()
 
 

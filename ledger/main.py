@@ -91,12 +91,17 @@ def _kept_secret(path: Path, on_event: OnEvent) -> Secret:
 
 
 @contextmanager
-def database(told: Settings, on_event: OnEvent = lambda _name, _fields: None) -> Iterator[str]:
-    """Yield the database's URL: the configured one, or that of the embedded server, started if it is not running."""
+def database(
+    told: Settings, on_event: OnEvent = lambda _name, _fields: None, *, guests_seconds: float = 5
+) -> Iterator[str]:
+    """Yield the database's URL: the configured one, or that of the embedded server, started if it is not running.
+
+    Whoever started the embedded server stops it after waiting up to `guests_seconds` for others who use it.
+    """
     if told.database_url is not None:
         yield told.database_url.reveal().decode()
         return
-    with embedded.attach(told.data_dir, on_event) as url:
+    with embedded.attach(told.data_dir, on_event, guests_seconds=guests_seconds) as url:
         yield url
 
 

@@ -15,14 +15,12 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Final, NoReturn
 
 from ledger import main
 from ledger.commands import serve, simulate
 from ledger.commands.common import DONE, USAGE, CommandFailed, parts
 from ledger.commands.simulation.client import Client, Stopped, Unreachable
-from ledger.commands.simulation.model import run_of, tag
 from ledger.commands.simulation.performance import perform
 from ledger.commands.simulation.traffic import Play, compose
 from ledger.config import BadSettings, Settings, load
@@ -110,13 +108,14 @@ def guide() -> None:
 def _show(client: Client) -> None:
     try:
         settings = main.settings()
-        play = compose(simulate.actors(settings), simulate.MESSAGES, simulate.SEED, run_of(tag(datetime.now(UTC))))
+        play = compose(simulate.actors(settings), simulate.MESSAGES, simulate.SEED, simulate.new_run())
         keys = _new_keys(settings, play)
         rows = [f"  {account:<16}{channel:<10}{key}" for (account, channel), key in keys.items()]
         first = play.lines[0].message
         key = keys[first.account.name, first.channel]
         print(_WELCOME.format(url=client.url, config=settings.config, keys="\n".join(rows), key=key), flush=True)
-        simulate.show(perform(play, client, keys, seconds=simulate.SECONDS))
+        with client:
+            simulate.show(perform(play, client, keys, seconds=simulate.SECONDS))
         print(f"\nThe service goes on at {client.url}. Ctrl-C ends it.", flush=True)
     except Stopped:
         pass

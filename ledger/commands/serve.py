@@ -56,7 +56,7 @@ def _serve(told: argparse.Namespace) -> int:
     settings = main.with_secrets(settings, lambda name, fields: log.warning(name, **fields))
     if _SOCKET in os.environ:
         return _serve_as_child(settings, told.role)
-    with main.database(settings, lambda name, fields: log.info(name, **fields)) as url:
+    with main.database(settings, lambda name, fields: log.info(name, **fields), guests_seconds=0) as url:
         if not told.no_migrate:
             migrations.migrate(url, partitions=settings.partitions)
         safety.require(url, settings.partitions)

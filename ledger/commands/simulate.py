@@ -52,7 +52,7 @@ def add_to(commands: Any) -> None:
 
 
 def _simulate(told: argparse.Namespace) -> int:
-    run = _run(told.again, datetime.now(UTC))
+    run = _run(told.again)
     if not 1 <= told.messages <= MESSAGES_MAX or told.seconds < 0:
         raise CommandFailed(f"--messages must be from 1 to {MESSAGES_MAX}, --seconds 0 or more", USAGE)
     if not told.json:
@@ -62,8 +62,8 @@ def _simulate(told: argparse.Namespace) -> int:
     play = compose(actors(settings), told.messages, told.seed, run)
     require_reachable(url)
     try:
-        with _keys(settings, play, told.key) as keys:
-            result = perform(play, Client(url), keys, seconds=told.seconds)
+        with Client(url) as client, _keys(settings, play, told.key) as keys:
+            result = perform(play, client, keys, seconds=told.seconds)
     except Unreachable as error:
         raise CommandFailed(str(error)) from error
     if told.json:
@@ -73,9 +73,14 @@ def _simulate(told: argparse.Namespace) -> int:
     return FOUND if result.wrong else DONE
 
 
-def _run(text: str | None, now: datetime) -> datetime:
+def new_run() -> datetime:
+    return run_of(tag(datetime.now(UTC)))
+
+
+def _run(text: str | None) -> datetime:
+    now = new_run()
     if text is None:
-        return run_of(tag(now))
+        return now
     try:
         run = run_of(text)
     except ValueError:
@@ -122,7 +127,8 @@ def actors(settings: Settings) -> list[Account]:
 def require_reachable(url: str) -> None:
     """Raise CommandFailed unless a ready server answers."""
     try:
-        answer = Client(url, patience_seconds=_REACH_SECONDS).ask("GET", "/readyz")
+        with Client(url, patience_seconds=_REACH_SECONDS) as client:
+            answer = client.ask("GET", "/readyz")
     except Unreachable as error:
         raise CommandFailed(f"{error}; start the server with scripts/run") from error
     if answer.status != 200:

@@ -21,6 +21,7 @@ from ledger.store.application import Ledger, fold
 from tests.builders import a_claim, at
 from tests.domain import machine
 from tests.ingest.at_once import write_at_once
+from tests.plugins.ledger import steady
 from tests.projections import rebuilding
 from tests.statements import a_registration, a_sender, registered, says, stream_of
 
@@ -181,7 +182,7 @@ def test_history_keeps_its_order_while_the_clock_stands_behind(
     ledger: Ledger, story: tuple[list[Step], list[Step], list[int]]
 ) -> None:
     """The database's clock was an hour ahead and has been set right: for an hour, order is all that tells time."""
-    with ledger.reading() as cursor:
+    with steady(ledger).reading() as cursor:
         cursor.execute("UPDATE partition_heads SET recorded_at = greatest(recorded_at, now() + interval '1 hour')")
 
     told = Teller(ledger).tell(cut(story[1], story[2]))

@@ -50,6 +50,17 @@ SHAPES = (Shape(1), Shape(4), Shape(16), Shape(16, hash_partitions=16))
 _number = itertools.count(1)
 
 
+def steady(ledger: Ledger) -> Ledger:
+    """Open all of a ledger's connections now, for tests in which hypothesis draws while the ledger is in use.
+
+    A pool that grows draws random numbers in a thread of its own, and hypothesis takes that for a mistake of the test.
+    """
+    pool = ledger.recorder.datastore.pool
+    pool.resize(pool.max_size, pool.max_size)
+    pool.wait(PATIENCE_SECONDS)
+    return ledger
+
+
 class Pen:
     """A running writer that hands every job back to the one who waits for it."""
 
@@ -131,8 +142,16 @@ def shared_ledger(postgres_url: str, template_url: str) -> Iterator[Ledger]:
     ledger = Ledger(
         on_database(postgres_url, "shared"), partitions=1, names=NAMES, master_key=MASTER_KEY, pool_size=THREADS
     )
-    yield ledger
+    yield steady(ledger)
     ledger.close()
+
+
+@pytest.fixture(scope="session")
+def shared_pen(shared_ledger: Ledger) -> Iterator[Pen]:
+    """The writer of `shared_ledger`."""
+    pen = Pen(shared_ledger)
+    yield pen
+    pen.writer.close()
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""A patient HTTP client: one connection a thread, and every request again until it has an answer worth having."""
+"""A patient HTTP client: it keeps connections, and sends every request again until it has an answer worth having."""
 
 import http.client
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,7 +35,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Shared by threads; each has a connection of its own."""
+    """Thread-safe. Has as many connections as requests have been under way at once, until it is closed."""
 
     def __init__(
         self, url: str, *, patience_seconds: float = PATIENCE_SECONDS, stopped: threading.Event | None = None
@@ -44,7 +46,16 @@ class Client:
         self.url = url
         self._patience_seconds = patience_seconds
         self._stopped = stopped or threading.Event()
-        self._own = threading.local()
+        self._idle: deque[http.client.HTTPConnection] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
     def stop(self) -> None:
         """End every wait in every thread: they raise Stopped."""
@@ -61,7 +72,6 @@ class Client:
             try:
                 status, told, pause = self._attempt(method, self._path + target, body, headers or {})
             except (OSError, http.client.HTTPException) as error:
-                self._close()
                 if time.monotonic() > give_up_at:
                     raise Unreachable(f"nobody answers at {self.url}") from error
                 pause = 0.0 if attempts == 1 else _PAUSE_SECONDS  # a kept connection may have been closed meanwhile
@@ -74,18 +84,21 @@ class Client:
     def _attempt(
         self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes, float]:
-        connection = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._own.connection = self._kind(self._host, self._port, timeout=_TIMEOUT_SECONDS)
-        connection.request(method, target, body, headers)
-        answer = connection.getresponse()
-        told = answer.read()
+        connection = self._connection()
+        try:
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+            told = answer.read()
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
         after = answer.getheader("retry-after", "")
         pause = float(after) if after.isdecimal() and len(after) < 6 else _PAUSE_SECONDS
         return answer.status, told, min(pause, _PAUSE_SECONDS_MAX)
 
-    def _close(self) -> None:
-        connection = getattr(self._own, "connection", None)
-        if connection is not None:
-            connection.close()
-        self._own.connection = None
+    def _connection(self) -> http.client.HTTPConnection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._kind(self._host, self._port, timeout=_TIMEOUT_SECONDS)

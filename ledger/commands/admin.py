@@ -8,17 +8,17 @@ from typing import Any
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger import main
-from ledger.commands.common import DONE, FOUND, print_json, print_table
+from ledger.commands.common import DONE, FOUND, migrate, print_json, print_table
 from ledger.config import PREFIX, Settings
-from ledger.store import embedded, migrations, safety
+from ledger.store import embedded, safety
 
 _STARS = "***"
 
 
 def add_to(commands: Any) -> None:
-    migrate = commands.add_parser("migrate", help="apply database migrations")
-    migrate.add_argument("--json", action="store_true")
-    migrate.set_defaults(run=_migrate)
+    migration = commands.add_parser("migrate", help="apply database migrations")
+    migration.add_argument("--json", action="store_true")
+    migration.set_defaults(run=_migrate)
     doctor = commands.add_parser("doctor", help="look for what is wrong; exits 3 if something is")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
@@ -34,7 +34,7 @@ def add_to(commands: Any) -> None:
 def _migrate(told: argparse.Namespace) -> int:
     settings = main.read()
     with main.database(settings) as url:
-        applied = migrations.migrate(url, partitions=settings.partitions)
+        applied = migrate(url, settings.partitions)
     if told.json:
         print_json({"applied": applied})
     else:
@@ -46,7 +46,7 @@ def _doctor(told: argparse.Namespace) -> int:
     settings = main.settings()
     with main.database(settings) as url:
         if settings.is_embedded:
-            migrations.migrate(url, partitions=settings.partitions)
+            migrate(url, settings.partitions)
         findings = safety.inspect(url, settings.partitions)
     accounts = f"{len(settings.accounts)} configured"
     findings.append(safety.Finding("accounts", bool(settings.accounts), accounts))

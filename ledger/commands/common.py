@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+import psycopg
 
 from ledger import main
 from ledger.config import Settings
 from ledger.store import migrations
+from ledger.store.recorder import connection_string
 
 DONE, FAILED, USAGE, FOUND = 0, 1, 2, 3
 
@@ -28,12 +30,30 @@ def parts(*, told: Settings | None = None) -> Iterator[main.Parts]:
     told = told or main.settings()
     with main.database(told) as url:
         if told.is_embedded:
-            migrations.migrate(url, partitions=told.partitions)
+            migrate(url, told.partitions)
+        else:
+            with reachable(), psycopg.connect(connection_string(url), autocommit=True) as connection:
+                migrations.check(connection, told.partitions)
         built = main.build(told, url, pool_size=4)
         try:
             yield built
         finally:
             built.close()
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Say in one line that the database cannot be reached, whatever the driver says about it."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise CommandFailed(f"the database cannot be reached ({type(error).__name__})") from error
+
+
+def migrate(url: str, partitions: int) -> list[str]:
+    """Apply migrations and return the names of those applied."""
+    with reachable():
+        return migrations.migrate(url, partitions=partitions)
 
 
 def print_json(value: Any) -> None:

@@ -23,8 +23,7 @@ from ledger.commands.common import DONE, USAGE, CommandFailed, parts
 from ledger.commands.simulation.client import Client, Stopped, Unreachable
 from ledger.commands.simulation.performance import perform
 from ledger.commands.simulation.traffic import Play, compose
-from ledger.config import BadSettings, Settings, load
-from ledger.providers import PROVIDERS
+from ledger.config import BadSettings, Settings
 from ledger.store.application import StoreUnavailable
 from ledger.store.embedded import EmbeddedError
 from ledger.store.keys import UnknownKey
@@ -61,21 +60,25 @@ def demonstrate(arguments: Sequence[str]) -> NoReturn:
     """Start the guide and become `serve`. Raises BadSettings."""
     parser = argparse.ArgumentParser(prog="status-ledger")
     serve.add_to(parser.add_subparsers())
-    parser.parse_args(["serve", *arguments])  # ends here with what serve would say, if it would not take them
+    told = parser.parse_args(["serve", *arguments])  # ends here with what serve would say, if it would not take them
     environ = _with_accounts(os.environ)
+    listens = {"LEDGER_HOST": told.host, "LEDGER_PORT": told.port}  # callback addresses may follow from these
+    environ |= {name: str(value) for name, value in listens.items() if value is not None}
     if sys.stderr.isatty():
         environ.setdefault("LEDGER_LOG_FORMAT", "console")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the guide, until it knows what to do about it
     guide = subprocess.Popen(  # noqa: S603  # our own interpreter and module
         [sys.executable, "-m", "ledger.commands.demo", _GUIDE], stdin=subprocess.PIPE, env=environ
     )
     assert guide.stdin is not None  # noqa: S101  # a pipe was asked for
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.dup2(guide.stdin.fileno(), sys.stdout.fileno())
     os.execve(sys.executable, [sys.executable, "-m", "ledger", "serve", *arguments], environ)  # noqa: S606
 
 
 def _with_accounts(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment with an accounts file: the one there is, else one made for the demo."""
-    settings = load(environ, PROVIDERS)
+    settings = main.read(environ)
     if environ.get("LEDGER_CONFIG") or settings.config.exists():
         return dict(environ)
     path = settings.data_dir / "demo.toml"

@@ -23,9 +23,9 @@ import structlog
 import uvicorn
 
 from ledger import logs, main
-from ledger.commands.common import DONE, FAILED, CommandFailed
+from ledger.commands.common import DONE, FAILED, CommandFailed, migrate
 from ledger.config import Settings
-from ledger.store import idempotency, migrations, safety
+from ledger.store import idempotency, safety
 from ledger.store.application import Ledger, StoreUnavailable
 
 #: A drain that takes longer is cut.
@@ -58,7 +58,7 @@ def _serve(told: argparse.Namespace) -> int:
         return _serve_as_child(settings, told.role)
     with main.database(settings, lambda name, fields: log.info(name, **fields), guests_seconds=0) as url:
         if not told.no_migrate:
-            migrations.migrate(url, partitions=settings.partitions)
+            migrate(url, settings.partitions)
         safety.require(url, settings.partitions)
         if told.role == "work":
             return _work(settings, url)

@@ -15,14 +15,14 @@ from ledger.commands.simulation.model import Account, run_of, tag
 from ledger.commands.simulation.performance import Result, WrongAnswer, perform
 from ledger.commands.simulation.script import SHARES
 from ledger.commands.simulation.traffic import Play, compose
-from ledger.config import Settings, load
+from ledger.config import Settings
 from ledger.domain.status import Channel, Style
-from ledger.providers import PROVIDERS
 
 MESSAGES_MAX: Final = 100_000
 MESSAGES: Final = 300
 SEED: Final = 1
 SECONDS: Final = 10.0
+SECONDS_MAX: Final = 86_400
 #: An older run could not be played again: registrations are recognised for a day.
 _RUN_AGE_MAX: Final = timedelta(hours=23)
 _REACH_SECONDS: Final = 3.0
@@ -53,11 +53,12 @@ def add_to(commands: Any) -> None:
 
 def _simulate(told: argparse.Namespace) -> int:
     run = _run(told.again)
-    if not 1 <= told.messages <= MESSAGES_MAX or told.seconds < 0:
-        raise CommandFailed(f"--messages must be from 1 to {MESSAGES_MAX}, --seconds 0 or more", USAGE)
+    if not 1 <= told.messages <= MESSAGES_MAX or not 0 <= told.seconds <= SECONDS_MAX:
+        bounds = f"--messages must be from 1 to {MESSAGES_MAX}, --seconds from 0 to {SECONDS_MAX}"
+        raise CommandFailed(bounds, USAGE)
     if not told.json:
         print(f"seed {told.seed}, run {tag(run)}", flush=True)
-    settings = load(_environment(told.url), PROVIDERS)
+    settings = main.read(_environment(told.url))
     url = told.url or address(settings)
     play = compose(actors(settings), told.messages, told.seed, run)
     require_reachable(url)

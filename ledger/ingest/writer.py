@@ -37,6 +37,8 @@ WAIT_SECONDS_MAX: Final = 2.0
 #: How long one batch is tried while the database does not answer.
 _UNAVAILABLE_SECONDS_MAX: Final = 0.8
 _RACES_MAX: Final = 12
+#: Keeps racing writers apart; decides nothing.
+_spread: Final = random.Random()  # noqa: S311
 
 
 class QueueFull(Exception):
@@ -175,9 +177,9 @@ class _Batch:
                 if races > _RACES_MAX:
                     _fail(jobs, StoreUnavailable(str(moved)))
                     return
-                pause = random.uniform(0, 0.002 * races)  # noqa: S311  # spreads racing writers, decides nothing
+                pause = _spread.uniform(0, 0.002 * races)
             except StoreUnavailable as unavailable:
-                pause = random.uniform(0.05, 0.15)  # noqa: S311
+                pause = _spread.uniform(0.05, 0.15)
                 if time.monotonic() + pause > give_up_at:
                     _fail(jobs, unavailable)
                     return

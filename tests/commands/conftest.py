@@ -1,7 +1,7 @@
 """Commands, run in this process as `status-ledger` would be, over a database and an accounts file of their own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,14 +32,20 @@ class Ended(NamedTuple):
 Run = Callable[..., Ended]
 
 
+@pytest.fixture(scope="module")
+def command_url(new_database: Callable[[], str]) -> str:
+    """A database that the tests of a module share."""
+    return new_database()
+
+
 @pytest.fixture
-def environ(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The settings of the commands; what a test changes here counts from then on."""
+def environ(command_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings of the commands."""
     (tmp_path / "accounts.toml").write_text(toml(ACCOUNTS), "utf-8")
     for name in [name for name in os.environ if name.startswith("LEDGER_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    settings = environment(database_url, tmp_path)
+    settings = environment(command_url, tmp_path)
     return {name: value for name, value in settings.items() if name.startswith("LEDGER_")}
 
 
@@ -64,11 +70,8 @@ def run(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.
 
 
 @pytest.fixture
-def parts(environ: dict[str, str], database_url: str):
+def parts(environ: dict[str, str]) -> Iterator[Parts]:
     """The parts that commands are made of, over the same database."""
-    built = main.build(main.read(environ), database_url, pool_size=1)
+    built = main.build(main.read(environ), environ["LEDGER_DATABASE_URL"], pool_size=1)
     yield built
     built.close()
-
-
-__all__ = ["Ended", "Parts", "Run"]

@@ -152,7 +152,7 @@ def test_a_database_without_tables_is_told_in_one_line(run, empty_url, arguments
     assert "status-ledger migrate" in ended.err
 
 
-@pytest.mark.parametrize("arguments", [one for one in NEEDS_DATABASE if one != ["serve"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", NEEDS_DATABASE, ids=" ".join)
 def test_another_partition_count_than_the_databases_is_refused(run, arguments):
     ended = run(*arguments, partitions="4")
 
@@ -228,7 +228,7 @@ def test_doctor_ends_with_3_when_the_database_would_lose_what_was_acknowledged(
 ):
     altered(database_url, setting, value)
 
-    ended = run("doctor", "--json")
+    ended = run("doctor", "--json", database_url=database_url)
 
     assert (ended.code, ended.json["ok"]) == (3, False)
     assert [name for name, found in findings(ended).items() if not found["ok"]] == [finding]
@@ -269,8 +269,8 @@ def test_doctor_ends_with_3_without_accounts(run, tmp_path):
 # config
 
 
-def test_config_shows_every_setting_and_no_secret(run, database_url):
-    ended = run("config", "--json", database_url=make_conninfo(database_url, password="canary-password"))
+def test_config_shows_every_setting_and_no_secret(run, command_url):
+    ended = run("config", "--json", database_url=make_conninfo(command_url, password="canary-password"))
 
     assert ended.code == 0
     assert set(ended.json) == set(Settings.__struct_fields__)

@@ -8,8 +8,8 @@ from tests.http.callbacks import history, instant, meta, meta_failure, meta_stat
 
 
 @pytest.fixture(scope="module")
-def ledger_service(start_shared_service):
-    return start_shared_service()
+def ledger_service(start_shared_service, new_database):
+    return start_shared_service(new_database())
 
 
 @pytest.fixture

@@ -80,8 +80,9 @@ def test_the_list_holds_every_key_and_no_secret(create, run):
 
     ended = run("keys", "list", "--json")
 
-    keys = ended.json["items"]
-    assert [key["id"] for key in keys] == [key["id"] for key in made]
+    ids = [key["id"] for key in made]
+    keys = [key for key in ended.json["items"] if key["id"] in ids]
+    assert [key["id"] for key in keys] == ids
     assert all(set(key) == LISTED_FIELDS for key in keys)
     assert [key["state"] for key in keys] == ["active", "active"]
     assert all(key["ended_at"] is None and key["replaced_by"] is None for key in keys)
@@ -91,15 +92,23 @@ def test_the_list_holds_every_key_and_no_secret(create, run):
 def test_the_list_is_printed_for_people(create, run):
     made = create()
 
-    heading, line = run("keys", "list").out.splitlines()
+    heading, *lines = run("keys", "list").out.splitlines()
+    (line,) = [line for line in lines if line.startswith(made["id"])]
 
     assert heading.split() == ["ID", "ACCOUNT", "CHANNEL", "STYLE", "STATE", "CREATED"]
     assert line.split() == [made["id"], "meta-main", "whatsapp", "unified", "active", made["created_at"]]
 
 
-def test_no_keys_are_no_error(run):
-    assert run("keys", "list", "--json").json == {"items": []}
-    assert run("keys", "list").out.split() == ["ID", "ACCOUNT", "CHANNEL", "STYLE", "STATE", "CREATED"]
+def test_no_keys_are_no_error(run, database_url):
+    assert run("keys", "list", "--json", database_url=database_url).json == {"items": []}
+    assert run("keys", "list", database_url=database_url).out.split() == [
+        "ID",
+        "ACCOUNT",
+        "CHANNEL",
+        "STYLE",
+        "STATE",
+        "CREATED",
+    ]
 
 
 def test_rotation_replaces_a_key_and_remembers_the_old_one(create, run, parts):
@@ -150,14 +159,16 @@ def test_a_rotated_key_is_not_rotated_again(create, run):
     made = create()
     run("keys", "rotate", made["id"])
 
+    before = listed(run)
+
     assert run("keys", "rotate", made["id"]).code == 1
-    assert len(listed(run)) == 2
+    assert before == listed(run)
 
 
-def test_no_key_is_stored(create, run, database_url):
+def test_no_key_is_stored(create, run, command_url):
     made = [create(), run("keys", "rotate", create()["id"], "--json").json]
 
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(command_url) as connection:
         stored = "\n".join(row[0] for row in connection.execute("SELECT t::text FROM api_keys t"))
 
     for key in made:

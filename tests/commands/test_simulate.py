@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from ledger import main
 from ledger.commands import simulate
 from ledger.commands.common import DONE, FAILED, FOUND, USAGE
 from ledger.commands.simulation.client import Client
 from ledger.commands.simulation.model import Sender
 from ledger.commands.simulation.performance import Result, WrongMessage, perform
 from ledger.commands.simulation.traffic import Play, compose
-from ledger.config import load
-from ledger.providers import PROVIDERS
 from tests.http.callbacks import meta as callback
 from tests.http.callbacks import meta_failure, send
 from tests.plugins.service import Service, toml
@@ -50,7 +49,7 @@ def run(service: Service, *arguments: str, **settings: str) -> Done:
 
 def a_play(service: Service, messages: int, seed: int) -> Play:
     """Return a play for this server's accounts, under a run of its own."""
-    return compose(simulate.actors(load(service.environ, PROVIDERS)), messages, seed, simulate.new_run())
+    return compose(simulate.actors(main.read(service.environ)), messages, seed, simulate.new_run())
 
 
 def performed(service: Service, play: Play) -> Result:
@@ -89,7 +88,7 @@ def test_as_json_it_counts(service):
 
 
 def test_the_same_run_played_again_changes_nothing(start_service, database_url):
-    service = start_service(database_url)
+    service = start_service(database_url=database_url)
     first = run(service, "--url", service.url, "--messages", "150", "--json")
     before = recorded(service)
 
@@ -153,7 +152,7 @@ def test_differences_are_printed_and_end_with_code_3(service, tmp_path):
 
 
 def test_keys_are_made_for_the_play_and_revoked(start_service, database_url):
-    service = start_service(database_url)
+    service = start_service(database_url=database_url)
 
     run(service, "--url", service.url, "--messages", "40")
 
@@ -161,7 +160,7 @@ def test_keys_are_made_for_the_play_and_revoked(start_service, database_url):
 
 
 def test_given_keys_are_used_and_stay(start_service, database_url):
-    service = start_service(database_url)
+    service = start_service(database_url=database_url)
     places = a_play(service, messages=40, seed=1).keys
     keys = [f"--key={account}/{channel}={service.new_key(account, channel)[1]}" for account, channel in places]
 
@@ -180,7 +179,7 @@ def test_a_key_that_is_missing_is_named(service):
 
 
 def test_limited_and_overloaded_it_comes_back_later(start_service, database_url):
-    service = start_service(database_url, rate_limit="60/1", queue_max="2")
+    service = start_service(database_url=database_url, rate_limit="60/1", queue_max="2")
 
     done = run(service, "--url", service.url, "--messages", "60", "--json")
 
@@ -196,7 +195,14 @@ def test_an_unreachable_server_is_a_failure(service):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--messages", "0"), ("--seconds", "-1"), ("--run", "yesterday"), ("--run", "20200101T000000000"), ("--url", "x")],
+    [
+        ("--messages", "0"),
+        ("--seconds", "-1"),
+        ("--seconds", "nan"),
+        ("--run", "yesterday"),
+        ("--run", "20200101T000000000"),
+        ("--url", "x"),
+    ],
 )
 def test_senseless_arguments_are_refused(service, arguments):
     assert run(service, *arguments).code == USAGE

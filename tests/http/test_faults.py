@@ -26,9 +26,9 @@ RECEIVE_SECONDS_MAX = 6.0
 
 
 @pytest.fixture(scope="module")
-def faulty(start_shared_service) -> Service:
+def faulty(start_shared_service, new_database) -> Service:
     """A server whose database these tests take away."""
-    return start_shared_service()
+    return start_shared_service(new_database())
 
 
 class Outside:
@@ -225,8 +225,8 @@ def test_a_read_only_database_is_one_that_is_away(faulty, outside):
     assert only(api, wamid)["version"] == 1
 
 
-def test_a_full_queue_is_answered_503(start_service):
-    small = start_service(queue_max="10")
+def test_a_full_queue_is_answered_503(start_service, database_url):
+    small = start_service(database_url, queue_max="10")
     batches = [meta(*(meta_status(new_wamid()) for _ in range(5))) for _ in range(40)]
     with psycopg.connect(small.database_url) as holder:
         holder.execute("LOCK TABLE partition_heads IN ACCESS EXCLUSIVE MODE")

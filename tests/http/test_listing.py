@@ -20,9 +20,9 @@ from tests.http.test_api import MESSAGE_FIELDS, register, registered
 
 
 @pytest.fixture(scope="module")
-def listed(start_shared_service):
+def listed(start_shared_service, new_database):
     """A server of its own: these tests count everything that a key may see."""
-    return start_shared_service()
+    return start_shared_service(new_database())
 
 
 @pytest.fixture

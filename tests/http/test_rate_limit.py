@@ -16,15 +16,15 @@ ROUNDING_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def brief(start_shared_service) -> Service:
+def brief(start_shared_service, new_database) -> Service:
     """Five requests in two seconds."""
-    return start_shared_service(rate_limit="5/2")
+    return start_shared_service(new_database(), rate_limit="5/2")
 
 
 @pytest.fixture(scope="module")
-def long(start_shared_service) -> Service:
+def long(start_shared_service, new_database) -> Service:
     """Forty requests in an hour."""
-    return start_shared_service(rate_limit="40/3600")
+    return start_shared_service(new_database(), rate_limit="40/3600")
 
 
 def within_one_window(seconds: int, attempt: Callable[[], None]) -> None:
@@ -134,23 +134,23 @@ def test_all_routes_share_one_budget(long):
     within_one_window(3_600, attempt)
 
 
-def test_the_count_survives_a_restart(start_service: Starter):
+def test_the_count_survives_a_restart(start_service: Starter, database_url):
     def attempt() -> None:
-        first = start_service(rate_limit="5/3600")
+        first = start_service(database_url, rate_limit="5/3600")
         _, secret = first.new_key("meta-main", "whatsapp")
         exhausted(first.client(secret))
         first.stop()
 
-        second = start_service(rate_limit="5/3600")
+        second = start_service(database_url, rate_limit="5/3600")
 
         assert second.client(secret).get("/v1/messages").status_code == 429
 
     within_one_window(3_600, attempt)
 
 
-def test_several_processes_share_one_count(start_service: Starter):
+def test_several_processes_share_one_count(start_service: Starter, database_url):
     """Two servers over one database, as two machines would be."""
-    servers = [start_service(rate_limit="40/3600") for _ in range(2)]
+    servers = [start_service(database_url, rate_limit="40/3600") for _ in range(2)]
 
     def attempt() -> None:
         _, secret = servers[0].new_key("meta-main", "whatsapp")

@@ -45,8 +45,8 @@ def _account_at(url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def recorded(start_shared_service) -> Service:
-    return start_shared_service(accounts=accounts())
+def recorded(start_shared_service, new_database) -> Service:
+    return start_shared_service(new_database(), accounts=accounts())
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,8 @@ class Watched(NamedTuple):
 @pytest.fixture(scope="module", params=["json", "console"])
 def watched(request, start_shared_service: Starter, new_database: Callable[[], str]) -> Watched:
     service = start_shared_service(
+        make_conninfo(new_database(), password=PASSWORD),
         accounts=ACCOUNTS,
-        database_url=make_conninfo(new_database(), password=PASSWORD),
         log_format=request.param,
         log_level="debug",
         master_key=MASTER_KEY,

@@ -218,18 +218,17 @@ Starter = Callable[..., Service]
 
 
 @contextmanager
-def starting(database_url: str | None, make_directory: Callable[[], Path]) -> Iterator[Starter]:
+def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
     """Yield a function that starts servers; all of them are stopped in the end."""
     started: list[Service] = []
 
     def start(
+        database_url: str,
         *arguments: str,
         accounts: AccountTables = ACCOUNTS,
-        database_url: str | None = database_url,
         directory: Path | None = None,
         **settings: str,
     ) -> Service:
-        assert database_url is not None
         directory = directory or make_directory()
         (directory / "accounts.toml").write_text(toml(accounts), "utf-8")
         environ = environment(database_url, directory, **settings)
@@ -245,8 +244,8 @@ def starting(database_url: str | None, make_directory: Callable[[], Path]) -> It
 
 @pytest.fixture
 def start_service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """Start servers over the test's own database."""
-    with starting(database_url, lambda: tmp_path_factory.mktemp("service")) as start:
+    """Start servers that live as long as the test, and end before its database does."""
+    with starting(lambda: tmp_path_factory.mktemp("service")) as start:
         yield start
 
 
@@ -267,18 +266,16 @@ def new_database(postgres_url: str, template_url: str) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def start_shared_service(
-    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Starter]:
-    """Start servers that live as long as the run, each over a database of its own."""
-    with starting(None, lambda: tmp_path_factory.mktemp("service")) as start:
-        yield lambda *arguments, **options: start(*arguments, **({"database_url": new_database()} | options))
+def start_shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Start servers that live as long as the run."""
+    with starting(lambda: tmp_path_factory.mktemp("service")) as start:
+        yield start
 
 
 @pytest.fixture(scope="session")
-def service(start_shared_service: Starter) -> Iterator[Service]:
+def service(start_shared_service: Starter, new_database: Callable[[], str]) -> Iterator[Service]:
     """The shared server. Whatever tests do to it, nothing may go wrong in it that its code did not expect."""
-    service = start_shared_service()
+    service = start_shared_service(new_database())
     yield service
     unexpected = ("Traceback", "request_failed", "webhook_failed", "statement_poisoned")
     assert not [line for line in service.log().splitlines() if any(word in line for word in unexpected)]

@@ -58,7 +58,7 @@ def tell_world(ledger: Ledger) -> None:
             "provider_message_id": chance.choice([reference, reference, GROUP]),
         }
         claims = chance.sample([*Status, Status.FAILED], chance.randint(1, 4))
-        statements = [_claimed(status, minute, said, chance) for minute, status in enumerate(claims)]
+        statements = [_claimed(status, minute, said, chance) for minute, status in enumerate(claims, start=n % 5)]
         jobs = [Job(statements)]
         if n % 5 == 0:  # two messages of one transaction
             jobs.append(Job([says(Status.SENT, n, **(said | {"reference": f"twin-{n}"}))]))

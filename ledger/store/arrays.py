@@ -14,8 +14,10 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 _HEADER: Final = Struct("!iiIii")  # dimensions, has nulls, element oid, length, lower bound
-_LENGTH: Final = Struct("!i")
-_NULL: Final = _LENGTH.pack(-1)
+_length: Final = Struct("!i").pack
+_instant: Final = Struct("!iq").pack
+_NULL: Final = _length(-1)
+_UUID: Final = _length(16)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -58,24 +60,41 @@ def integers(values: Sequence[int]) -> Column:
 
 
 def uuids(values: Sequence[UUID | None]) -> Column:
-    length = _LENGTH.pack(16)
-    elements = b"".join(_NULL if value is None else length + value.bytes for value in values)
-    return Column(2951, 2950, len(values), None in values, elements)
+    nulls = values.count(None)
+    if nulls == len(values):
+        return _nothing(2951, 2950, nulls)
+    elements = b"".join([_NULL if value is None else _UUID + value.bytes for value in values])
+    return Column(2951, 2950, len(values), nulls > 0, elements)
 
 
 def texts(values: Sequence[str | None]) -> Column:
     """Raise UnicodeEncodeError for a lone surrogate; the caller isolates the item."""
-    return Column(1009, 25, len(values), None in values, _variable([v and v.encode() for v in values]))
+    # Text columns repeat a handful of words.
+    packed: dict[str | None, bytes] = {}
+    for value in set(values):
+        data = b"" if value is None else value.encode()
+        packed[value] = _NULL if value is None else _length(len(data)) + data
+    return Column(1009, 25, len(values), None in packed, b"".join([packed[value] for value in values]))
 
 
 def byteas(values: Sequence[bytes | None]) -> Column:
-    return Column(1001, 17, len(values), None in values, _variable(values))
+    nulls = values.count(None)
+    if nulls == len(values):
+        return _nothing(1001, 17, nulls)
+    elements = b"".join([_NULL if value is None else _length(len(value)) + value for value in values])
+    return Column(1001, 17, len(values), nulls > 0, elements)
 
 
 def instants(values: Sequence[datetime | None]) -> Column:
-    length = _LENGTH.pack(8)
-    elements = b"".join(_NULL if value is None else length + pack("!q", _micros(value)) for value in values)
-    return Column(1185, 1184, len(values), None in values, elements)
+    nulls = values.count(None)
+    if nulls == len(values):
+        return _nothing(1185, 1184, nulls)
+    elements = b"".join([_NULL if value is None else _instant(8, _micros(value)) for value in values])
+    return Column(1185, 1184, len(values), nulls > 0, elements)
+
+
+def _nothing(oid: int, element_oid: int, count: int) -> Column:
+    return Column(oid, element_oid, count, count > 0, _NULL * count)
 
 
 def _micros(value: datetime) -> int:
@@ -87,15 +106,3 @@ def _with_length(length: int, values: Sequence[int]) -> list[int]:
     flat = [length] * (2 * len(values))
     flat[1::2] = values
     return flat
-
-
-def _variable(values: Sequence[bytes | str | None]) -> bytes:
-    parts: list[bytes] = []
-    for value in values:
-        if value is None:
-            parts.append(_NULL)
-        else:
-            data = value if isinstance(value, bytes) else value.encode()
-            parts.append(_LENGTH.pack(len(data)))
-            parts.append(data)
-    return b"".join(parts)

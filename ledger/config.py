@@ -286,7 +286,8 @@ def _account(
 
 
 def _default_url(settings: Settings, account: str) -> str:
-    base = settings.public_url or f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = settings.public_url or f"http://{host}:{settings.port}"
     return f"{base}/webhooks/{account}"
 
 

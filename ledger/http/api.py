@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from os import urandom
 from typing import Any, Final, TypeVar
@@ -70,9 +71,7 @@ class NativeApi:
     # Reading ----------------------------------------------------------------------------------------------------------
 
     async def get(self, request: Request) -> Response:
-        queries.parameters(request, ())
-        asked = queries.message_id(request.path_params["message_id"])
-        _, opened = await self._admitted(request, lambda key: self._visible(key, asked))
+        _, (asked, opened) = await self._admitted(request, partial(self._asked, request))
         known = request.headers.get("if-none-match")
         seconds = _wait_seconds(request)
         if seconds:
@@ -84,26 +83,24 @@ class NativeApi:
         return _json(render.message(opened, asked, self._base(request)), headers=headers)
 
     async def newest(self, request: Request) -> Response:
-        told = queries.parameters(request, (*queries.FILTERS, "cursor", "limit"))
-        count, before = queries.limit(told), queries.decode_cursor(told)
-
-        def read(key: ApiKey) -> list[Opened]:
+        def read(key: ApiKey) -> tuple[int, list[Opened]]:
+            told = queries.parameters(request, (*queries.FILTERS, "cursor", "limit"))
+            count, before = queries.limit(told), queries.decode_cursor(told)
             filters = queries.filters(told, key.account, key.channel)
-            return self._messages.newest(filters, before=before, limit=count + 1)
+            return count, self._messages.newest(filters, before=before, limit=count + 1)
 
-        _, found = await self._admitted(request, read)
+        _, (count, found) = await self._admitted(request, read)
         page, more = found[:count], len(found) > count
         items = [render.message(opened, opened.shown_id, self._base(request)) for opened in page]
         cursor = queries.encode_cursor(page[-1].opened_at, page[-1].message_id) if more else None
         return _json(MessagePage(items=items, next_cursor=cursor))
 
     async def history(self, request: Request) -> Response:
-        told = queries.parameters(request, ("as_of", "cursor", "limit"))
-        count, as_of = queries.limit(told), queries.instant(told, "as_of")
-        start = _position(told)
-        asked = queries.message_id(request.path_params["message_id"])
-
         def read(key: ApiKey) -> HistoryPage:
+            told = queries.parameters(request, ("as_of", "cursor", "limit"))
+            count, as_of = queries.limit(told), queries.instant(told, "as_of")
+            start = _position(told)
+            asked = queries.message_id(request.path_params["message_id"])
             opened = self._visible(key, asked)
             events = self._ledger.history(opened.stream_id)
             if as_of is not None:
@@ -124,11 +121,11 @@ class NativeApi:
     # Writing ----------------------------------------------------------------------------------------------------------
 
     async def register(self, request: Request) -> Response:
-        queries.parameters(request, ())
-        body, told = await _body(request, RegisterRequest)
-        idempotency_key = _idempotency_key(request)
+        body = await _body(request)
 
         def prepare(key: ApiKey) -> tuple[Sender, Registration, bytes, UUID]:
+            queries.parameters(request, ())
+            told, idempotency_key = _decoded(body, RegisterRequest), _idempotency_key(request)
             if told.channel is not key.channel:
                 raise invalid_field("channel", f"this key belongs to channel {key.channel}")
             sender, registration = self._sender(key), _registration(told)
@@ -159,14 +156,18 @@ class NativeApi:
         return _json(answer, 201, headers={"location": url, **replayed})
 
     async def hand_off(self, request: Request) -> Response:
-        queries.parameters(request, ())
-        asked = queries.message_id(request.path_params["message_id"])
-        _, told = await _body(request, HandoffRequest)
-        if (told.provider_message_id is None) == (told.failure is None):
-            both = "give either provider_message_id or failure"
-            errors = (FieldError("provider_message_id", both), FieldError("failure", both))
-            raise Problem("invalid_field", both, errors=errors)
-        key, opened = await self._admitted(request, lambda key: self._visible(key, asked))
+        body = await _body(request)
+
+        def prepare(key: ApiKey) -> tuple[int, Opened, HandoffRequest]:
+            asked, opened = self._asked(request, key)
+            told = _decoded(body, HandoffRequest)
+            if (told.provider_message_id is None) == (told.failure is None):
+                both = "give either provider_message_id or failure"
+                errors = (FieldError("provider_message_id", both), FieldError("failure", both))
+                raise Problem("invalid_field", both, errors=errors)
+            return asked, opened, told
+
+        key, (asked, opened, told) = await self._admitted(request, prepare)
         sender, now = self._sender(key), self._now()
         if told.failure is not None:
             failure = LocalFailure(told.failure.text, told.failure.code)
@@ -188,10 +189,12 @@ class NativeApi:
         return await self._written(request, job, asked)
 
     async def correct(self, request: Request) -> Response:
-        queries.parameters(request, ())
-        asked = queries.message_id(request.path_params["message_id"])
-        _, told = await _body(request, CorrectionRequest)
-        key, opened = await self._admitted(request, lambda key: self._visible(key, asked))
+        body = await _body(request)
+
+        def prepare(key: ApiKey) -> tuple[int, Opened, CorrectionRequest]:
+            return *self._asked(request, key), _decoded(body, CorrectionRequest)
+
+        key, (asked, opened, told) = await self._admitted(request, prepare)
         correction = Correction(to=Outcome(told.to), by=told.by, why=told.why, relied_on=tuple(told.relied_on))
         job = self._sender(key).correct(opened.stream_id, key.channel, correction, self._now())
         return await self._written(request, job, asked)
@@ -209,6 +212,12 @@ class NativeApi:
             return await self._edge.read(admit_and_then)
         except REFUSALS as refused:
             raise as_problem(refused) from None
+
+    def _asked(self, request: Request, key: ApiKey) -> tuple[int, Opened]:
+        """Return the id that the path names, and its message."""
+        queries.parameters(request, ())
+        asked = queries.message_id(request.path_params["message_id"])
+        return asked, self._visible(key, asked)
 
     def _visible(self, key: ApiKey, message_id: int) -> Opened:
         """Return a message of the key's account and channel. Anything else does not exist for it."""
@@ -279,8 +288,8 @@ def _accepted_as(provider_status: str | None) -> str | None:
     return None if provider_status is None else SENT if provider_status == SENT else QUEUED
 
 
-async def _body(request: Request, type_: type[T]) -> tuple[bytes, T]:
-    """Return the body, raw and read. Raises Problem naming the field that is wrong."""
+async def _body(request: Request) -> bytes:
+    """Return the body. It is read into its shape only once the key has been admitted."""
     media_type = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     if media_type != "application/json":
         raise Problem("content_type_unsupported", "Send application/json.")
@@ -292,8 +301,13 @@ async def _body(request: Request, type_: type[T]) -> tuple[bytes, T]:
                 raise Problem("body_too_large", f"The limit is {BODY_BYTES_MAX} bytes.")
     except ClientDisconnect:
         raise Problem("malformed_request", "The body is incomplete.") from None
+    return body
+
+
+def _decoded(body: bytes, type_: type[T]) -> T:
+    """Raise Problem naming the field that is wrong."""
     try:
-        return body, msgspec.json.decode(body, type=type_)
+        return msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as error:
         raise invalid_body(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -59,7 +59,7 @@ def stock_library(url: str) -> Stall:
     """The same on the stock library, which locks its table for every insert."""
     stock.prepare(url)
     application = stock.Messages(stock.environment(url, 2, create=False))
-    items = callbacks.statuses(_STOCK_EVENTS + 20_000, block=10)
+    items = callbacks.statuses(_STOCK_EVENTS + 40_000)
 
     def append_some(count: int) -> None:
         application.record([_status(next(items)) for _ in range(count)], "")

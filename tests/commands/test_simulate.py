@@ -186,15 +186,6 @@ def test_a_key_that_is_missing_is_named(run, service):
     assert "meta-main/whatsapp" not in done.err
 
 
-def test_told_to_slow_down_it_does(run, start_service, database_url):
-    service = start_service(database_url=database_url, rate_limit="10/1")
-
-    done = run(service, "--url", service.url, "--messages", "20", "--json")
-
-    assert (done.code, done.result["wrong"]) == (DONE, [])
-    assert done.result["retried"] > 0
-
-
 def test_an_unreachable_server_is_a_failure(run, service, monkeypatch):
     monkeypatch.setattr(simulate, "_REACH_SECONDS", 0.1)
 

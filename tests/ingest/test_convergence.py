@@ -17,8 +17,7 @@ from ledger.store.application import Ledger, fold
 from tests.builders import a_claim
 from tests.domain import machine
 from tests.ingest import courier
-from tests.ingest.at_once import write_at_once
-from tests.plugins.ledger import PATIENCE_SECONDS, Shape
+from tests.plugins.ledger import PATIENCE_SECONDS, Shape, write_at_once
 from tests.projections import rebuilding
 from tests.statements import says, stream_of
 

@@ -20,8 +20,7 @@ from ledger.ingest.writer import Job
 from ledger.store.application import Ledger, fold
 from tests.builders import a_claim, at
 from tests.domain import machine
-from tests.ingest.at_once import write_at_once
-from tests.plugins.ledger import steady
+from tests.plugins.ledger import steady, write_at_once
 from tests.projections import rebuilding
 from tests.statements import a_registration, a_sender, registered, says, stream_of
 

@@ -5,7 +5,7 @@ stored messages are held against the executable model of the status machine, fol
 """
 
 import threading
-from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -252,13 +252,25 @@ class Ingest(RuleBasedStateMachine):
                     assert model.outcome(message.status) == model.outcome(before.status)
             self.shown[stream_id] = message
 
-    def modelled(self, history: Iterable[RecordedEvent]) -> model.Message:
-        """Fold the log's claims, as they were said, and its corrections with the model."""
-        message = model.Message()
+    def modelled(self, history: list[RecordedEvent]) -> model.Message:
+        """Fold the log's claims, as they were said, and its corrections with the model.
+
+        A correction was decided within one stream. Where a hand-off has since put another stream's claims before it,
+        the model cannot decide it again, and what was decided stands.
+        """
+        message, is_linked = model.Message(), len({recorded.stream_id for recorded in history}) > 1
         for recorded in history:
             match recorded.event:
                 case StatusObserved(key=key):
                     message = model.observe(message, self.said[key.hex()])
+                case StatusCorrected() as corrected if is_linked:
+                    message = replace(
+                        message,
+                        status=corrected.status_after.value,
+                        kind=corrected.kind_after.value if corrected.kind_after else "",
+                        conflict="settled",
+                        corrections=message.corrections + (corrected.to.value != model.outcome(message.status)),
+                    )
                 case StatusCorrected(to=to):
                     message = model.correct(message, to.value)
         return message

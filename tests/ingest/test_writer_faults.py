@@ -15,10 +15,9 @@ from ledger.domain.status import Channel, Outcome, Status
 from ledger.ingest.register import Correction, LocalFailure
 from ledger.ingest.writer import Job
 from ledger.store.application import Ledger, StoreUnavailable
-from ledger.store.captures import Capture
 from tests.builders import at
 from tests.ingest.fault_proxy import Fault, FaultProxy, proxied
-from tests.ingest.ledgers import WatchedLedger
+from tests.ingest.ledgers import WatchedLedger, a_capture
 from tests.plugins.ledger import PATIENCE_SECONDS, OpenLedger, Pen
 from tests.projections import rebuilding
 from tests.statements import a_registration, a_sender, registered, says, stream_of
@@ -49,12 +48,6 @@ def remote(database_url: str, open_ledger: OpenLedger, start_writer: StartWriter
 def positions(ledger: Ledger) -> list[int]:
     with ledger.reading() as cursor:
         return [row[0] for row in cursor.execute("SELECT position FROM events ORDER BY position")]
-
-
-def a_capture() -> Capture:
-    return Capture(
-        account="account-1", provider="provider-1", reason="r", content=b"?", content_type="", received_at=at(0)
-    )
 
 
 # A lost answer --------------------------------------------------------------------------------------------------------

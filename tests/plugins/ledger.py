@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from typing import Any, LiteralString, NamedTuple, TypeVar
@@ -100,6 +100,17 @@ class Pen:
         for job in jobs:
             if isinstance(job.waiter, threading.Event):
                 job.waiter.set()
+
+
+def write_at_once(ledger: Ledger, jobs: Iterable[Job]) -> list[Job]:
+    """Write jobs as one batch, and return them ended: all are submitted before the writer starts."""
+    ended: list[Job] = []
+    writer = Writer(ledger, partial(current_status.row, ledger.names), ended.extend)
+    for job in jobs:
+        writer.submit(job)
+    writer.start()
+    writer.close()
+    return ended
 
 
 class OpenLedger:

@@ -20,8 +20,7 @@ from ledger.store.application import Ledger
 from projections import current_status
 from projections.current_status import CLOCKS, CurrentStatus, Filters, Opened
 from tests.builders import NAMES, a_claim, at, correct_command
-from tests.ingest.at_once import write_at_once
-from tests.plugins.ledger import MASTER_KEY, Shape, steady
+from tests.plugins.ledger import MASTER_KEY, Shape, steady, write_at_once
 from tests.plugins.postgres import on_database
 from tests.statements import Statement, a_registration, a_sender, registered, says, stream_of
 

@@ -37,7 +37,7 @@ _MASKS: Final = (
     (re.compile(r"wamid\.[A-Za-z0-9+/=_-]+"), "wamid.***"),
     (re.compile(r"slk_[A-Za-z0-9_-]+"), "slk_***"),
     (re.compile(r"(postgres(?:ql)?://[^:/@\s]*):[^@\s]*@"), r"\1:***@"),
-    (re.compile(r"(?<![\w.:-])\+?\d{8,15}(?![\w.:-])"), "***"),
+    (re.compile(r"(?<![\w.-])(?:\+|%2[Bb])?\d{8,15}(?![\w-]|\.\d)"), "***"),
 )
 
 

@@ -5,6 +5,7 @@ at every provider whose ids name one message to one recipient.
 """
 
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,12 @@ from ledger.ingest.writer import Job, Statement
 from tests.builders import NAMES, a_receipt, an_observation, at, observe_command
 
 ACCOUNT = "account-1"
+_number = count(1)
+
+
+def an_account() -> str:
+    """Return the name of an account that no other test speaks of, for databases that tests share."""
+    return f"account-of-one-test-{next(_number)}"
 
 
 def stream_of(reference: str = "reference-1", account: str = ACCOUNT) -> UUID:

@@ -11,6 +11,7 @@ from ledger import main
 from ledger.commands.common import DONE, FOUND, migrate, print_json, print_table
 from ledger.config import PREFIX, Settings
 from ledger.store import embedded, safety
+from ledger.store.application import WrongSecret
 
 _STARS = "***"
 
@@ -48,6 +49,8 @@ def _doctor(told: argparse.Namespace) -> int:
         if settings.is_embedded:
             migrate(url, settings.partitions)
         findings = safety.inspect(url, settings.partitions)
+        if all(finding.ok for finding in findings):
+            findings.append(_secrets(settings, url))
     accounts = f"{len(settings.accounts)} configured"
     findings.append(safety.Finding("accounts", bool(settings.accounts), accounts))
     if told.json:
@@ -55,6 +58,14 @@ def _doctor(told: argparse.Namespace) -> int:
     else:
         print_table(("", "CHECK", "FOUND"), [("ok" if f.ok else "!!", f.name, f.detail) for f in findings])
     return DONE if all(finding.ok for finding in findings) else FOUND
+
+
+def _secrets(settings: Settings, url: str) -> safety.Finding:
+    try:
+        main.build(settings, url, pool_size=1).close()
+    except WrongSecret as error:
+        return safety.Finding("secrets", False, str(error))
+    return safety.Finding("secrets", True, "those that this database was written under")
 
 
 def _config(told: argparse.Namespace) -> int:

@@ -33,9 +33,12 @@ def add_to(commands: Any) -> None:
 
 
 def _instant(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise argparse.ArgumentTypeError("needs an offset, such as 2026-11-21T12:00:00Z")
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise argparse.ArgumentTypeError("must be a time with an offset, such as 2026-11-21T12:00:00Z")
     return at.astimezone(UTC)
 
 

@@ -35,6 +35,7 @@ _RESTART_SECONDS: Final = (0.1, 5.0)
 _MAINTENANCE_SECONDS: Final = 600.0
 #: How a child learns of its parent's socket and database.
 _SOCKET, _DATABASE, _METRICS = "_STATUS_LEDGER_SOCKET", "_STATUS_LEDGER_DATABASE", "PROMETHEUS_MULTIPROC_DIR"
+_PARENT: Final = "_STATUS_LEDGER_PARENT"
 
 
 def add_to(commands: Any) -> None:
@@ -62,10 +63,10 @@ def _serve(told: argparse.Namespace) -> int:
         safety.require(url, settings.partitions)
         if told.role == "work":
             return _work(settings, url)
-        listener = _listen(settings)
-        if settings.workers == 1:
-            return _serve_here(settings, url, listener, told.role)
-        return _supervise(settings, url, listener, told.role)
+        with _listen(settings) as listener:
+            if settings.workers == 1:
+                return _serve_here(settings, url, listener, told.role)
+            return _supervise(settings, url, listener, told.role)
 
 
 def _environment(told: argparse.Namespace) -> dict[str, str]:
@@ -99,9 +100,10 @@ def _announce(listener: socket.socket) -> None:
 class _Server(uvicorn.Server):
     """Leaves signals to us and says when it answers."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_drain: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_drain = on_drain
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -118,6 +120,7 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
+        self._on_drain()
 
 
 def _serve_here(settings: Settings, url: str, listener: socket.socket, role: str) -> int:
@@ -141,7 +144,7 @@ def _serve_here(settings: Settings, url: str, listener: socket.socket, role: str
         backlog=_BACKLOG,
     )
     child = _SOCKET in os.environ
-    server = _Server(config, (lambda: None) if child else lambda: _announce(listener))
+    server = _Server(config, (lambda: None) if child else lambda: _announce(listener), application.drain)
     stopped = threading.Event()
     if role == "all" and not child:
         threading.Thread(target=_maintain, args=(parts.ledger, stopped), daemon=True).start()
@@ -166,6 +169,7 @@ def _supervise(settings: Settings, url: str, listener: socket.socket, role: str)
         **os.environ,
         _SOCKET: str(listener.fileno()),
         _DATABASE: url,
+        _PARENT: str(os.getpid()),
         _METRICS: str(metrics),
         "LEDGER_HOST": settings.host,
         "LEDGER_PORT": str(settings.port),
@@ -192,7 +196,9 @@ def _supervise(settings: Settings, url: str, listener: socket.socket, role: str)
         if not announced and _answers(listener):
             _announce(listener)
             announced = True
-    code = max(child.stop() for child in children)
+    for child in children:
+        child.drain()
+    code = max(child.ended() for child in children)
     parts.close()
     return DONE if code == 0 else FAILED
 
@@ -224,25 +230,30 @@ class _Child:
         self._start()
         return True
 
-    def stop(self) -> int:
-        """Drain and return the exit code."""
+    def drain(self) -> None:
         if self._process.poll() is None:
             self._process.terminate()
+
+    def ended(self) -> int:
+        """Wait for the end and return the exit code."""
         try:
-            return abs(self._process.wait(DRAIN_SECONDS_MAX + 2))
+            code = self._process.wait(DRAIN_SECONDS_MAX + 2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             return FAILED
+        # One that was just being started ends by the signal: it had nothing to drain.
+        return DONE if code == -signal.SIGTERM else abs(code)
 
 
 def _serve_as_child(settings: Settings, role: str) -> int:
     listener = socket.socket(fileno=int(os.environ[_SOCKET]))
-    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(int(os.environ[_PARENT]),), daemon=True).start()
     return _serve_here(settings, os.environ[_DATABASE], listener, role)
 
 
 def _die_with_parent(parent: int) -> None:
+    """Drain once the parent is gone; it may have been before this process came to look."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -99,6 +99,7 @@ class MessageLinked(Event, frozen=True, kw_only=True, omit_defaults=True):
 class StatusCorrected(Event, frozen=True, kw_only=True, omit_defaults=True):
     """An attributed decision on an open conflict: the only way out of an outcome."""
 
+    correction: bytes = b""  #: 16 bytes; equal = the same decision sent again
     to: Outcome
     by: str
     why: str

@@ -86,6 +86,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     since: datetime | None = None  #: receipt of the statement that made the status what it is
     last_heard_at: datetime | None = None
     registrations: frozenset[bytes] = frozenset()
+    decisions: frozenset[bytes] = frozenset()  #: corrections on record
     registered_at: datetime | None = None
     queued_at: datetime | None = None  #: as the sender told
     transport: str | None = None
@@ -143,6 +144,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Correct(msgspec.Struct, frozen=True, kw_only=True):
+    correction: bytes = b""  #: so that a decision whose answer was lost is found, and not refused
     to: Outcome
     by: str
     why: str
@@ -186,7 +188,7 @@ def decide(message: Message, command: Command) -> tuple[AnyEvent, ...]:
         case Link():
             return _link(message, command)
         case Correct():
-            return (_correct(message, command),)
+            return () if command.correction in message.decisions else (_correct(message, command),)
         case _:
             assert_never(command)
 
@@ -296,6 +298,7 @@ def _correct(message: Message, command: Correct) -> StatusCorrected:
         raise NotInConflict("only an open conflict can be corrected, to delivered or to failed")
     status, kind = _corrected(message, command.to)
     return StatusCorrected(
+        correction=command.correction,
         account=message.account,
         provider=message.provider,
         channel=message.channel,
@@ -356,6 +359,7 @@ def evolve(message: Message, event: AnyEvent) -> Message:
                 conflict=Conflict.SETTLED,
                 corrections=message.corrections + (event.to is not outcome(message.status)),
                 version=message.version + 1,
+                decisions=message.decisions | {event.correction} if event.correction else message.decisions,
                 since=event.received_at if event.status_after is not message.status else message.since,
             )
         case _:
@@ -398,6 +402,7 @@ def _observed(message: Message, event: StatusObserved) -> Message:
         since=event.received_at if advances else message.since,
         last_heard_at=event.received_at,
         registrations=message.registrations,
+        decisions=message.decisions,
         registered_at=message.registered_at,
         queued_at=message.queued_at,
         transport=message.transport or event.transport,

@@ -136,7 +136,7 @@ class NativeApi:
                 identity = self._ledger.names.digest("registration", *scope, sha256(body).hexdigest())
             else:
                 identity = urandom(16)
-            stream_id = sender.stream_of(registration, identity)
+            stream_id = sender.stream_of(registration, urandom(16))
             self._require_channel(key, stream_id)
             if idempotency_key is not None:
                 fingerprint = sha256(msgspec.json.encode(told)).digest()
@@ -254,9 +254,12 @@ class NativeApi:
         return _json(render.message(opened, asked, self._base(request)), headers={"etag": _tag(opened)})
 
     async def _changed(self, opened: Opened, asked: int, known: str | None, seconds: int) -> Opened:
-        """Wait until the message differs from what the caller knows, or is final if it says nothing; then answer."""
+        """Wait until the message differs from what the caller knows, or is final if it says nothing; then answer.
+
+        Nobody waits once the server drains: it ends sooner than some would.
+        """
         until = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < until:
+        while not self._edge.is_draining and asyncio.get_running_loop().time() < until:
             if is_final(opened.message) if known is None else _tag(opened) not in known:
                 break
             await asyncio.sleep(_WAIT_STEP_SECONDS)

@@ -35,11 +35,15 @@ _SECURITY = {
 
 
 class Application:
-    """Dispatches. `draining` is set when the server has been told to stop."""
+    """Dispatches. `drain` is called when the server has been told to stop."""
 
-    def __init__(self, webhooks: Webhooks, routed: ASGIApp) -> None:
+    def __init__(self, webhooks: Webhooks, routed: ASGIApp, edge: Edge) -> None:
         self._webhooks = webhooks
         self._routed = routed
+        self._edge = edge
+
+    def drain(self) -> None:
+        self._edge.drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PATH):
@@ -89,7 +93,7 @@ def build(
     ]
     routed = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http_problem})
     routed.router.redirect_slashes = False
-    return Application(webhooks, routed)
+    return Application(webhooks, routed, edge)
 
 
 def _routes(table: list[Operation]) -> list[Route]:

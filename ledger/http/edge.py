@@ -32,6 +32,11 @@ class Edge:
         self.writer: Writer | None = None
         self._deadlines: dict[asyncio.Future[None], float] = {}
         self._expiry: asyncio.Task[None] | None = None
+        self.is_draining = False
+
+    def drain(self) -> None:
+        """Note that the server is about to end: what waits for something to change is answered with what is known."""
+        self.is_draining = True
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()

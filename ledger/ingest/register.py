@@ -5,6 +5,7 @@ without waits in a stream of its own until hand-off links the two.
 """
 
 from datetime import datetime
+from os import urandom
 from uuid import UUID
 
 import msgspec
@@ -55,12 +56,12 @@ class Sender:
         self._provider = provider
         self._names = names
 
-    def stream_of(self, registration: Registration, idempotency_key: bytes) -> UUID:
-        """Name the stream of a registration: the provider's where its id is known, else one of its own."""
+    def stream_of(self, registration: Registration, fresh: bytes) -> UUID:
+        """Name a registration's stream: the provider's where its id is known, else one of its own, from fresh bytes."""
         provider_message_id = registration.details.provider_message_id
         if provider_message_id is not None:
             return self._names.stream_id(self._account, provider_message_id)
-        return self._names.stream_id(self._account, f"registration:{idempotency_key.hex()}")
+        return self._names.stream_id(self._account, f"registration:{fresh.hex()}")
 
     def register(self, stream_id: UUID, registration: Registration, key: bytes, received_at: datetime) -> Job:
         receipt = self._receipt(registration.channel, received_at)
@@ -114,6 +115,7 @@ class Sender:
     def correct(self, stream_id: UUID, channel: Channel, correction: Correction, received_at: datetime) -> Job:
         receipt = self._receipt(channel, received_at)
         command = Correct(
+            correction=urandom(16),
             to=correction.to,
             by=correction.by,
             why=correction.why,

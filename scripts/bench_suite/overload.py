@@ -17,6 +17,7 @@ import msgspec
 
 from scripts.bench_suite import callbacks, database, load, servers
 
+_CONNECTIONS_AT_PEAK: Final = 32
 _CONNECTIONS: Final = 512
 _PROMPT_SECONDS: Final = 0.1
 _PATIENCE_SECONDS: Final = 30.0
@@ -25,7 +26,7 @@ _PATIENCE_SECONDS: Final = 30.0
 class Overload(msgspec.Struct, frozen=True, kw_only=True):
     """Rates are statuses a second."""
 
-    peak: float  #: as fast as 64 connections go
+    peak: float  #: as fast as 32 connections go
     offered: float
     kept: float  #: recorded meanwhile
     refused: int  #: requests answered 503
@@ -40,20 +41,18 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(server: servers.Server, url: str, batches: callbacks.Callbacks, seconds: float) -> Overload:
-    """Find the peak, offer twice as much, let go."""
+    """Find the peak, offer twice as much, let go, and find the peak again: the machine may have changed its pace."""
     sender = load.Sender(server.url, batches)
-    sender.send(64, 1)
-    before = _recorded(url)
-    at_peak = sender.send(64, seconds)
-    peak = (_recorded(url) - before) / at_peak.seconds
+    sender.send(_CONNECTIONS_AT_PEAK, 1, strict=False)
+    first = _peak(sender, url, seconds)
     time.sleep(1)
     rss_before, before = server.rss_bytes(), _recorded(url)
     with _watching(server) as seen:
-        sample = sender.send(_CONNECTIONS, seconds, rate=2 * peak / batches.statuses, strict=False)
+        sample = sender.send(_CONNECTIONS, seconds, rate=2 * first / batches.statuses, strict=False)
         ended, kept = time.perf_counter(), _recorded(url) - before
         recovery = _recovery(server, ended)
     return Overload(
-        peak=peak,
+        peak=(first + _peak(sender, url, seconds)) / 2,
         offered=sample.rate * batches.statuses,
         kept=kept / sample.seconds,
         refused=sample.refused,
@@ -66,6 +65,12 @@ def run(server: servers.Server, url: str, batches: callbacks.Callbacks, seconds:
         rss_most=max((rss for _, rss in seen), default=rss_before),
         recovery_seconds=recovery,
     )
+
+
+def _peak(sender: load.Sender, url: str, seconds: float) -> float:
+    before = _recorded(url)
+    sample = sender.send(_CONNECTIONS_AT_PEAK, seconds, strict=False)
+    return (_recorded(url) - before) / sample.seconds
 
 
 def _recorded(url: str) -> int:

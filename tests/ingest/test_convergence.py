@@ -17,7 +17,7 @@ from ledger.store.application import Ledger, fold
 from tests.builders import a_claim
 from tests.domain import machine
 from tests.ingest import courier
-from tests.plugins.ledger import PATIENCE_SECONDS, Shape, write_at_once
+from tests.plugins.ledger import PATIENCE_SECONDS, OpenLedger, Shape, write_at_once
 from tests.projections import rebuilding
 from tests.statements import says, stream_of
 
@@ -51,27 +51,30 @@ def race(url: str, partitions: int, processes: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("shape", [Shape(1), Shape(4)], ids=str)
-def test_four_writers_in_two_processes_record_every_callback_once(shaped_ledger: Ledger, shaped_url: str) -> None:
+def test_four_writers_in_two_processes_record_every_callback_once(
+    shaped_url: str, shape: Shape, open_ledger: OpenLedger
+) -> None:
+    ledger = open_ledger(shaped_url, partitions=shape.partitions)
     expected = {(each.stream_id, each.command.key) for each in courier.callbacks() if isinstance(each.command, Observe)}
     writers = 2 * courier.WRITERS
 
-    ended = race(shaped_url, shaped_ledger.partitions, processes=2)
+    ended = race(shaped_url, shape.partitions, processes=2)
 
     assert (ended["recorded"], ended["redelivered"]) == (len(expected), (writers - 1) * len(expected))
     streams = [stream_of(f"message-{n}") for n in range(courier.MESSAGES)]
     recorded = [
         (each.stream_id, each.event.key)
         for stream_id in streams
-        for each in shaped_ledger.history(stream_id)
+        for each in ledger.history(stream_id)
         if isinstance(each.event, StatusObserved)
     ]
     assert len(recorded) == len(expected) == courier.MESSAGES * courier.CALLBACKS_EACH
     assert set(recorded) == expected
-    messages = [fold(shaped_ledger.history(stream_id)) for stream_id in streams]
+    messages = [fold(ledger.history(stream_id)) for stream_id in streams]
     assert [message.conflict for message in messages] == [Conflict.NONE, Conflict.OPEN] * (courier.MESSAGES // 2)
     assert {message.status for message in messages[::2]} == {Status.READ}
     assert {message.status for message in messages[1::2]} <= {Status.READ, Status.FAILED}
-    assert rebuilding.differences(shaped_ledger) == []
+    assert rebuilding.differences(ledger) == []
 
 
 SAID = [

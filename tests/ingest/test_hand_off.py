@@ -5,7 +5,7 @@ in the end there is one message, and what it says does not depend on any of that
 """
 
 from collections.abc import Sequence
-from itertools import count, pairwise, permutations
+from itertools import pairwise, permutations
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -22,15 +22,13 @@ from tests.builders import a_claim, at
 from tests.domain import machine
 from tests.plugins.ledger import steady, write_at_once
 from tests.projections import rebuilding
-from tests.statements import a_registration, a_sender, registered, says, stream_of
+from tests.statements import a_registration, a_sender, an_account, registered, says, stream_of
 
 REGISTER: Final = "register"
 HAND_OFF: Final = "hand off"
 FAIL: Final = "fail"
 #: A step: one of the above, or a callback's claim and minute.
 Step = str | tuple[Status, FailureKind | None, int]
-
-_number = count(1)
 
 
 class Told(NamedTuple):
@@ -47,7 +45,7 @@ class Teller:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._account = f"account-{next(_number)}"
+        self._account = an_account()
         self._sender = a_sender(self._account)
         self._registration, self._own = registered(b"registration-001", a_registration(), self._account)
         self.leading = stream_of("provider-1", self._account)
@@ -62,8 +60,9 @@ class Teller:
             case "fail":
                 return self._sender.fail(self._own, Channel.SMS, LocalFailure("no route", "1"), at(31))
             case (status, kind, minute):
-                claim = a_claim(status, kind)
-                return Job([says(claim, minute, reference="provider-1", account=self._account, received=32)])
+                word = f"{status}-{kind}"
+                told = {"reference": "provider-1", "account": self._account, "provider_status": word}
+                return Job([says(a_claim(status, kind), minute, received=32, **told)])
         raise AssertionError(step)
 
     def _own_id(self) -> int:
@@ -191,7 +190,7 @@ def test_history_keeps_its_order_while_the_clock_stands_behind(
 
 def test_two_registrations_of_one_message_are_both_told(shared_ledger: Ledger) -> None:
     """Each keeps its id; the message counts as one."""
-    account = f"account-{next(_number)}"
+    account = an_account()
     sender = a_sender(account)
     owns = []
     for name in (b"registration-001", b"registration-002"):
@@ -210,7 +209,7 @@ def test_two_registrations_of_one_message_are_both_told(shared_ledger: Ledger) -
 
 
 def test_hand_offs_to_different_ids_at_once_leave_one(shared_ledger: Ledger) -> None:
-    account = f"account-{next(_number)}"
+    account = an_account()
     job, own = registered(b"registration-001", a_registration(), account)
     write_at_once(shared_ledger, [job])
 

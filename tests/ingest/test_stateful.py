@@ -7,7 +7,6 @@ stored messages are held against the executable model of the status machine, fol
 import threading
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,15 +26,13 @@ from tests.domain import machine, model
 from tests.ingest.ledgers import WatchedLedger
 from tests.plugins.ledger import PATIENCE_SECONDS, OpenLedger, Pen, steady
 from tests.projections import rebuilding
-from tests.statements import a_registration, a_sender, registered, says, stream_of
+from tests.statements import a_registration, a_sender, an_account, registered, says, stream_of
 from tests.store import chain
 
 PROVIDERS_MESSAGES: Final = ("provider-1", "provider-2", "provider-3")
 OWN_MESSAGES: Final = (b"registration-001", b"registration-002")
 #: Our clock stands still: every provider time drawn is believed.
 RECEIVED: Final = 60
-
-_number = count(1)
 
 references = st.sampled_from(PROVIDERS_MESSAGES)
 writers = st.sampled_from([0, 1])
@@ -71,7 +68,7 @@ class Ingest(RuleBasedStateMachine):
         super().__init__()
         self.ledgers = ledgers
         self.pens = [Pen(ledger) for ledger in ledgers]
-        self.account = f"account-{next(_number)}"
+        self.account = an_account()
         self.sender = a_sender(self.account)
         self.abandoned: list[Pen] = []
         self.ended = threading.Event()
@@ -92,6 +89,8 @@ class Ingest(RuleBasedStateMachine):
 
     def statement(self, reference: str, told: Told, source: Source = Source.CALLBACK) -> Statement:
         status, kind, minute, reason, closes = told
+        # One word means one thing at a provider; the word is part of what names an observation, its meaning is not.
+        word = f"{status}-{kind}-{reason}-{closes}"
         return says(
             a_claim(status, kind if status is Status.FAILED else None, closes=closes),
             minute,
@@ -100,6 +99,7 @@ class Ingest(RuleBasedStateMachine):
             source=source,
             received=RECEIVED,
             error_text=reason or None,
+            provider_status=word,
         )
 
     def heard(self, job: Job) -> Job:

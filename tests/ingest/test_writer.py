@@ -14,7 +14,7 @@ from ledger.store.application import Ledger, StoreUnavailable
 from tests.ingest.ledgers import WatchedLedger, a_capture, events, held, verdicts
 from tests.plugins.ledger import Pen
 from tests.projections import rebuilding
-from tests.statements import says, stream_of
+from tests.statements import an_account, says, stream_of
 
 StartWriter = Callable[..., Pen]
 
@@ -62,12 +62,13 @@ def test_captures_are_kept_with_the_statements_of_their_job(watched: WatchedLedg
 
 
 def test_rows_of_all_streams_follow_from_their_events(shaped_ledger: Ledger, start_writer: StartWriter) -> None:
-    pen = start_writer(shaped_ledger)
+    pen, account = start_writer(shaped_ledger), an_account()
+    names = [f"message-{n}" for n in range(30)]
 
     for minute, status in enumerate([Status.SENT, Status.FAILED, Status.DELIVERED]):
-        pen.write(*(says(status, minute, reference=f"message-{n}", error_text="no route") for n in range(30)))
+        pen.write(*(says(status, minute, reference=name, account=account, error_text="no route") for name in names))
 
-    assert rebuilding.differences(shaped_ledger) == []
+    assert rebuilding.differences(shaped_ledger, *(stream_of(name, account) for name in names)) == []
 
 
 # Batches --------------------------------------------------------------------------------------------------------------

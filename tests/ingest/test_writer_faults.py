@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from ledger.domain.events import StatusCorrected
-from ledger.domain.message import NotInConflict
 from ledger.domain.status import Channel, Outcome, Status
 from ledger.ingest.register import Correction, LocalFailure
 from ledger.ingest.writer import Job
@@ -157,17 +156,16 @@ def test_a_capture_whose_answer_was_lost_is_kept(remote: Remote, ledger: Ledger,
 
 
 def test_a_correction_whose_answer_was_lost_is_recorded_once(remote: Remote, ledger: Ledger) -> None:
-    """A correction has no key, so the second try finds the conflict settled and says so: safe, if not friendly."""
     remote.pen.write(says(Status.FAILED, 1), says(Status.DELIVERED, 2))
     remote.lose_next_append(Fault.LOSE_ANSWER)
 
-    with pytest.raises(NotInConflict):
-        remote.pen.do(
-            a_sender().correct(stream_of(), Channel.SMS, Correction(to=Outcome.DELIVERED, by="o", why="w"), at(3))
-        )
+    done = remote.pen.do(
+        a_sender().correct(stream_of(), Channel.SMS, Correction(to=Outcome.DELIVERED, by="o", why="w"), at(3))
+    )
 
     corrections = [recorded for recorded in ledger.history(stream_of()) if isinstance(recorded.event, StatusCorrected)]
     assert remote.proxy.lost == 1
+    assert (done.events, done.redelivered) == ((), 1)  # found on record by the second try
     assert len(corrections) == 1
 
 

@@ -10,7 +10,6 @@ from typing import Any, LiteralString, NamedTuple, TypeVar
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from ledger.domain.identity import Names
 from ledger.ingest.writer import Done, Job, Statement, Writer
@@ -147,14 +146,18 @@ def ledger(database_url: str, open_ledger: OpenLedger) -> Ledger:
 
 
 @pytest.fixture(scope="session")
-def shared_ledger(postgres_url: str, template_url: str) -> Iterator[Ledger]:
-    """A ledger for tests and properties that need nothing but names of their own in it."""
-    _execute(postgres_url, "CREATE DATABASE {} TEMPLATE {}", "shared", conninfo_to_dict(template_url)["dbname"])
-    ledger = Ledger(
-        on_database(postgres_url, "shared"), partitions=1, names=NAMES, master_key=MASTER_KEY, pool_size=THREADS
-    )
-    yield steady(ledger)
-    ledger.close()
+def shared_ledger(shaped_ledgers: Callable[[Shape], Ledger]) -> Ledger:
+    """The shared ledger of one partition, for properties as well."""
+    return steady(shaped_ledgers(Shape(1)))
+
+
+@pytest.fixture(scope="module")
+def module_ledger(postgres_url: str, shape_template: Callable[[Shape], str]) -> Iterator[Ledger]:
+    """A ledger of one partition that the tests of a module fill once and then only read."""
+    with ExitStack() as stack:
+        name = f"made_{next(_number)}"
+        _execute(postgres_url, "CREATE DATABASE {} TEMPLATE {}", name, shape_template(Shape(1)))
+        yield OpenLedger(stack)(on_database(postgres_url, name))
 
 
 @pytest.fixture(scope="session")
@@ -220,21 +223,35 @@ def shape_template(postgres_url: str) -> Callable[[Shape], str]:
     return template
 
 
+@pytest.fixture(scope="session")
+def shaped_ledgers(postgres_url: str, shape_template: Callable[[Shape], str]) -> Iterator[Callable[[Shape], Ledger]]:
+    """Returns one ledger of each shape, for tests that need nothing but names of their own in it."""
+    with ExitStack() as stack:
+
+        @cache
+        def ledger(shape: Shape) -> Ledger:
+            name = f"shared_{shape}".lower().replace("-", "_")
+            _execute(postgres_url, "CREATE DATABASE {} TEMPLATE {}", name, shape_template(shape))
+            return OpenLedger(stack)(on_database(postgres_url, name), partitions=shape.partitions)
+
+        yield ledger
+
+
 @pytest.fixture(params=SHAPES, ids=str)
 def shape(request: pytest.FixtureRequest) -> Shape:
     return request.param
 
 
 @pytest.fixture
-def shaped_url(shape: Shape, shape_template: Callable[[Shape], str], make_database: Callable[..., str]) -> str:
-    """A migrated database of each shape in turn."""
-    return make_database(shape_template(shape))
+def shaped_ledger(shape: Shape, shaped_ledgers: Callable[[Shape], Ledger]) -> Ledger:
+    """The shared ledger of each shape in turn."""
+    return shaped_ledgers(shape)
 
 
 @pytest.fixture
-def shaped_ledger(shaped_url: str, shape: Shape, open_ledger: OpenLedger) -> Ledger:
-    """A ledger over a database of each shape in turn."""
-    return open_ledger(shaped_url, partitions=shape.partitions)
+def shaped_url(shape: Shape, shape_template: Callable[[Shape], str], make_database: Callable[..., str]) -> str:
+    """A migrated database of the test's own, of each shape in turn."""
+    return make_database(shape_template(shape))
 
 
 def _execute(url: str, statement: LiteralString, *names: str) -> None:

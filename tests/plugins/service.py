@@ -117,6 +117,7 @@ class Service:
         self.log_file = directory / f"log-{time.monotonic_ns()}"
         self.printed = ""
         self._stack = ExitStack()
+        self._ending = 0
         self._parts: Parts | None = None
         self.clients: dict[str | None, httpx.Client] = {}
         with self.log_file.open("wb") as log:
@@ -155,13 +156,18 @@ class Service:
         """Return everything the server has written to standard error so far."""
         return self.log_file.read_text("utf-8", "replace")
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, wait for the end and return the exit code. Once stopped, only return it again."""
+    def tell_to_end(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal, unless one was sent before or the server has ended."""
         self._stack.close()
         self.clients.clear()
         self._parts = None
-        if self.process.poll() is None:
+        if self._ending != number and self.process.poll() is None:
             self.process.send_signal(number)
+            self._ending = number
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end and return the exit code. Once stopped, only return it again."""
+        self.tell_to_end(number)
         try:
             rest, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -238,6 +244,8 @@ def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
     try:
         yield start
     finally:
+        for service in started:
+            service.tell_to_end()
         for service in started:
             service.stop()
 

@@ -31,7 +31,7 @@ from tests.builders import (
 )
 from tests.plugins.ledger import Pen
 from tests.projections import rebuilding
-from tests.statements import a_registration, a_sender, registered, says, stream_of
+from tests.statements import a_registration, a_sender, an_account, registered, says, stream_of
 
 STREAM = stream_of("reference-1")
 KEY = DataKey(bytes(32))
@@ -197,16 +197,16 @@ _claims = st.tuples(
 )
 
 
-@given(history=st.lists(_claims, min_size=1, max_size=6), number=st.uuids())
+@given(history=st.lists(_claims, min_size=1, max_size=6))
 def test_a_stored_row_is_what_its_events_amount_to(
-    shared_ledger: Ledger, shared_pen: Pen, history: list[tuple[Any, ...]], number: UUID
+    shared_ledger: Ledger, shared_pen: Pen, history: list[tuple[Any, ...]]
 ) -> None:
-    reference = f"derived-{number}"
+    account = an_account()
     for n, (status, kind, minute, text) in enumerate(history):
         claim = a_claim(status, kind if status is Status.FAILED else None)
-        shared_pen.write(says(claim, minute, reference=reference, error_text=text or None, event_id=str(n), received=9))
+        shared_pen.write(says(claim, minute, account=account, error_text=text or None, event_id=str(n), received=9))
 
-    assert rebuilding.differences(shared_ledger, stream_of(reference)) == []
+    assert rebuilding.differences(shared_ledger, stream_of(account=account)) == []
 
 
 def test_applying_a_row_twice_changes_nothing(ledger: Ledger, pen: Pen) -> None:
@@ -233,11 +233,11 @@ def test_an_unknown_id_is_nothing(messages: CurrentStatus, pen: Pen) -> None:
 
 
 def test_a_message_is_read_by_its_id_and_by_its_stream(shaped_ledger: Ledger, start_writer: Any) -> None:
-    pen, messages = start_writer(shaped_ledger), CurrentStatus(shaped_ledger)
-    pen.write(*(says(Status.SENT, 1, reference=f"message-{n}") for n in range(40)))
+    pen, messages, account = start_writer(shaped_ledger), CurrentStatus(shaped_ledger), an_account()
+    pen.write(*(says(Status.SENT, 1, reference=f"message-{n}", account=account) for n in range(40)))
 
     for n in range(40):
-        by_stream = messages.of_stream(stream_of(f"message-{n}"))
+        by_stream = messages.of_stream(stream_of(f"message-{n}", account))
         assert by_stream is not None
         assert messages.get(by_stream.message_id) == by_stream
         assert by_stream.message.person.provider_message_id == f"message-{n}"

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from eventsourcing.persistence import DatabaseError, IntegrityError, StoredEvent
 
@@ -21,10 +20,8 @@ from ledger.store.mapper import Entry
 from ledger.store.recorder import LedgerRecorder
 from ledger.store.rows import StatusRow
 from tests.builders import NOON, events_of, observed
-from tests.plugins.ledger import OpenLedger, Shape
+from tests.plugins.ledger import THREADS, Shape
 from tests.store import chain
-
-WRITERS = 6
 
 
 def stored(stream_id: UUID, version: int, topic: str = "topic") -> StoredEvent:
@@ -66,6 +63,13 @@ def positions(ledger: Ledger) -> dict[int, list[int]]:
     return found
 
 
+def count_of(ledger: Ledger, events: Sequence[StoredEvent]) -> int:
+    """Count what is stored of these events' streams."""
+    streams = [event.originator_id for event in events]
+    ((found,),) = rows(ledger, b"SELECT count(*) FROM events WHERE stream_id = ANY(%s)", streams)
+    return int(found)
+
+
 def write_concurrently(ledger: Ledger, *, batches: int, seed: int = 1) -> int:
     """Append batches of new streams from several threads at once. Return how many events were written."""
 
@@ -76,22 +80,20 @@ def write_concurrently(ledger: Ledger, *, batches: int, seed: int = 1) -> int:
             written += len(ledger.recorder.insert_events(in_order(events, ledger.partitions)) or ())
         return written
 
-    with ThreadPoolExecutor(WRITERS) as threads:
-        return sum(threads.map(write, range(WRITERS)))
+    with ThreadPoolExecutor(THREADS) as threads:
+        return sum(threads.map(write, range(THREADS)))
 
 
 # Positions ------------------------------------------------------------------------------------------------------------
 
 
-def test_positions_are_gapless_in_every_partition_under_concurrent_writers(
-    shaped_url: str, shape: Shape, open_ledger: OpenLedger
-) -> None:
-    ledger = open_ledger(shaped_url, partitions=shape.partitions, pool_size=WRITERS)
+def test_positions_are_gapless_in_every_partition_under_concurrent_writers(shaped_ledger: Ledger) -> None:
+    before = sum(map(len, positions(shaped_ledger).values()))
 
-    written = write_concurrently(ledger, batches=12)
+    written = write_concurrently(shaped_ledger, batches=12)
 
-    found = positions(ledger)
-    assert sum(map(len, found.values())) == written
+    found = positions(shaped_ledger)
+    assert sum(map(len, found.values())) == before + written
     assert found == {part: list(range(1, len(taken) + 1)) for part, taken in found.items()}
 
 
@@ -102,12 +104,10 @@ def test_heads_stand_at_the_last_position(shaped_ledger: Ledger) -> None:
     assert told == {part: taken[-1] for part, taken in positions(shaped_ledger).items()}
 
 
-def test_concurrent_writers_leave_an_unbroken_chain(shaped_url: str, shape: Shape, open_ledger: OpenLedger) -> None:
-    ledger = open_ledger(shaped_url, partitions=shape.partitions, pool_size=WRITERS)
+def test_concurrent_writers_leave_an_unbroken_chain(shaped_ledger: Ledger) -> None:
+    write_concurrently(shaped_ledger, batches=6, seed=2)
 
-    write_concurrently(ledger, batches=6, seed=2)
-
-    chains = chain.by_partition([chain.Link(*row) for row in rows(ledger, chain.SELECT)])
+    chains = chain.by_partition([chain.Link(*row) for row in rows(shaped_ledger, chain.SELECT)])
     assert {part: chain.first_bad(links) for part, links in chains.items()} == dict.fromkeys(chains)
 
 
@@ -193,24 +193,23 @@ def test_recording_time_is_the_databases_clock(ledger: Ledger) -> None:
 # Races ----------------------------------------------------------------------------------------------------------------
 
 
-def test_exactly_one_of_many_writers_appends_a_version(shaped_url: str, shape: Shape, open_ledger: OpenLedger) -> None:
-    ledger = open_ledger(shaped_url, partitions=shape.partitions, pool_size=WRITERS)
-    streams = in_order([stored(uuid4(), 1) for _ in range(5)], shape.partitions)
-    barrier = threading.Barrier(WRITERS)
+def test_exactly_one_of_many_writers_appends_a_version(shaped_ledger: Ledger) -> None:
+    first_events = in_order([stored(uuid4(), 1) for _ in range(5)], shaped_ledger.partitions)
+    barrier = threading.Barrier(THREADS)
 
     def write(_: int) -> bool:
         barrier.wait()
         try:
-            ledger.recorder.insert_events(streams)
+            shaped_ledger.recorder.insert_events(first_events)
         except IntegrityError:
             return False
         return True
 
-    with ThreadPoolExecutor(WRITERS) as threads:
-        won = list(threads.map(write, range(WRITERS)))
+    with ThreadPoolExecutor(THREADS) as threads:
+        won = list(threads.map(write, range(THREADS)))
 
-    assert sorted(won) == [False] * (WRITERS - 1) + [True]
-    assert sum(map(len, positions(ledger).values())) == 5
+    assert sorted(won) == [False] * (THREADS - 1) + [True]
+    assert count_of(shaped_ledger, first_events) == 5
 
 
 def test_a_lost_race_writes_nothing_at_all(shaped_ledger: Ledger) -> None:
@@ -267,23 +266,22 @@ def test_a_lost_race_reported_without_its_code_is_still_one(ledger: Ledger) -> N
         ledger.append([a_first_entry(ledger, uuid4())], [], {})
 
 
-def test_opposite_batches_never_deadlock(shaped_url: str, shape: Shape, open_ledger: OpenLedger) -> None:
+def test_opposite_batches_never_deadlock(shaped_ledger: Ledger) -> None:
     """Every writer touches every partition, each in an order of its own before grouping."""
-    ledger = open_ledger(shaped_url, partitions=shape.partitions, pool_size=WRITERS)
-    streams = [UUID(bytes=bytes([first]) + b"\x00" * 15) for first in range(16)]
+    streams = [UUID(bytes=bytes([first]) + uuid4().bytes[1:]) for first in range(16)]
 
     def write(writer: int) -> None:
         for version in range(8):
             events = [stored(stream, writer * 100 + version) for stream in streams]
             random.Random(writer).shuffle(events)
-            ledger.recorder.insert_events(in_order(events, shape.partitions))
+            shaped_ledger.recorder.insert_events(in_order(events, shaped_ledger.partitions))
 
-    with ThreadPoolExecutor(WRITERS) as threads:
-        list(threads.map(write, range(WRITERS)))
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(write, range(THREADS)))
 
-    ((deadlocks,),) = rows(ledger, b"SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-    assert deadlocks == 0
-    assert sum(map(len, positions(ledger).values())) == WRITERS * 8 * 16
+    deadlocks = rows(shaped_ledger, b"SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    assert deadlocks == [(0,)]
+    assert count_of(shaped_ledger, [stored(stream, 0) for stream in streams]) == THREADS * 8 * 16
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
@@ -298,7 +296,8 @@ def test_an_older_row_never_replaces_a_newer_one(shaped_ledger: Ledger) -> None:
     insert([stored(stream_id, 4)], rows=[status_row(stream_id, 2, status="SENT")])
     insert([stored(stream_id, 5)], rows=[status_row(stream_id, 3, status="SENT")])
 
-    assert rows(shaped_ledger, b"SELECT version, status FROM current_status") == [(3, "DELIVERED")]
+    kept = rows(shaped_ledger, b"SELECT version, status FROM current_status WHERE stream_id = %s", stream_id)
+    assert kept == [(3, "DELIVERED")]
 
 
 def test_a_newer_row_replaces_every_derived_column(ledger: Ledger) -> None:
@@ -329,30 +328,31 @@ def test_a_newer_row_replaces_every_derived_column(ledger: Ledger) -> None:
     assert dict(zip(columns, told, strict=True)) | derived | {"version": 2} == dict(zip(columns, told, strict=True))
 
 
-def test_a_message_id_is_position_times_256_plus_bucket(shaped_ledger: Ledger) -> None:
-    events = in_order([stored(uuid4(), 1) for _ in range(60)], shaped_ledger.partitions)
+def opened(ledger: Ledger, messages: int = 60) -> dict[UUID, tuple[int, int]]:
+    """Open messages with one append. Return message id and position of each."""
+    events = in_order([stored(uuid4(), 1) for _ in range(messages)], ledger.partitions)
     opening = [status_row(event.originator_id, 1, opening=index) for index, event in enumerate(events, start=1)]
-
-    shaped_ledger.recorder.insert_events(events, rows=opening)
-
+    ledger.recorder.insert_events(events, rows=opening)
     statement = b"SELECT stream_id, message_id, position FROM current_status JOIN events USING (partition, stream_id)"
-    told = rows(shaped_ledger, statement)
-    assert {stream_id: message_id for stream_id, message_id, _ in told} == {
-        stream_id: position * 256 + bucket(stream_id) for stream_id, _, position in told
+    streams = [event.originator_id for event in events]
+    return {row[0]: row[1:] for row in rows(ledger, statement + b" WHERE stream_id = ANY(%s)", streams)}
+
+
+def test_a_message_id_is_position_times_256_plus_bucket(shaped_ledger: Ledger) -> None:
+    told = opened(shaped_ledger)
+
+    assert {stream_id: message_id for stream_id, (message_id, _) in told.items()} == {
+        stream_id: position * 256 + bucket(stream_id) for stream_id, (_, position) in told.items()
     }
-    assert len({message_id for _, message_id, _ in told}) == 60
+    assert len({message_id for message_id, _ in told.values()}) == 60
 
 
 def test_a_message_id_locates_its_stream_and_no_other(shaped_ledger: Ledger) -> None:
-    events = in_order([stored(uuid4(), 1) for _ in range(60)], shaped_ledger.partitions)
-    opening = [status_row(event.originator_id, 1, opening=index) for index, event in enumerate(events, start=1)]
-    shaped_ledger.recorder.insert_events(events, rows=opening)
-
-    told = dict(rows(shaped_ledger, b"SELECT message_id, stream_id FROM current_status"))
+    told = {message_id: stream_id for stream_id, (message_id, _) in opened(shaped_ledger).items()}
 
     assert {id_: shaped_ledger.locate(id_) for id_ in told} == told
     neighbours = {id_ + step for id_ in told for step in (-256, -1, 1, 256)} - set(told)
-    assert {shaped_ledger.locate(id_) for id_ in neighbours} == {None}
+    assert {shaped_ledger.locate(id_) for id_ in neighbours} & set(told.values()) == set()
 
 
 @pytest.mark.parametrize("id_", [0, -1, 255, 2**53 - 1, 2**63, 2**80, -(2**80)])
@@ -387,42 +387,37 @@ def test_opening_time_is_that_of_the_first_event_and_stays(ledger: Ledger) -> No
 
 
 @contextmanager
-def tailing(url: str, part: int, seen: list[int], stop: threading.Event) -> Iterator[threading.Thread]:
-    """Follow a partition by position on a connection of its own until `stop`, then to its end."""
+def tailing(ledger: Ledger, part: int, seen: list[int]) -> Iterator[None]:
+    """Follow a partition by position as long as the context lasts, then to its end."""
+    ended = threading.Event()
 
     def follow() -> None:
-        with psycopg.connect(url, autocommit=True) as connection:
-            while True:
-                last_round = stop.is_set()
-                after = seen[-1] if seen else 0
-                page = connection.execute(
-                    "SELECT position FROM events WHERE partition = %s AND position > %s ORDER BY position LIMIT 50",
-                    (part, after),
-                ).fetchall()
+        with ledger.reading() as cursor:
+            is_last_round, page = False, [()]
+            while page or not is_last_round:
+                is_last_round = ended.is_set()
+                page = cursor.execute(_PAGE, (part, seen[-1] if seen else 0)).fetchall()
                 seen.extend(row[0] for row in page)
-                if last_round and not page:
-                    return
 
     thread = threading.Thread(target=follow)
     thread.start()
-    yield thread
-    stop.set()
+    yield
+    ended.set()
     thread.join()
 
 
+_PAGE = b"SELECT position FROM events WHERE partition = %s AND position > %s ORDER BY position LIMIT 50"
+
+
 @pytest.mark.parametrize("shape", [Shape(1), Shape(4)], ids=str)
-def test_a_reader_that_follows_positions_misses_nothing_while_writers_run(
-    shaped_url: str, shape: Shape, open_ledger: OpenLedger
-) -> None:
+def test_a_reader_that_follows_positions_misses_nothing_while_writers_run(shaped_ledger: Ledger) -> None:
     """It never goes back: an event that became visible behind its position would be missing at the end."""
-    ledger = open_ledger(shaped_url, partitions=shape.partitions, pool_size=WRITERS)
     seen: list[int] = []
-    stop = threading.Event()
 
-    with tailing(shaped_url, 0, seen, stop):
-        write_concurrently(ledger, batches=25)
+    with tailing(shaped_ledger, 0, seen):
+        write_concurrently(shaped_ledger, batches=25)
 
-    assert seen == positions(ledger)[0]
+    assert seen == positions(shaped_ledger)[0]
 
 
 def test_a_stream_is_read_by_version_within_bounds(shaped_ledger: Ledger) -> None:

@@ -21,7 +21,7 @@ from ledger.wire.contract import Secret
 from tests.builders import at
 from tests.plugins.ledger import OpenLedger, Pen
 from tests.projections import rebuilding
-from tests.statements import a_registration, a_sender, registered, says, stream_of
+from tests.statements import a_registration, a_sender, an_account, registered, says, stream_of
 
 StartWriter = Callable[..., Pen]
 
@@ -49,10 +49,10 @@ def test_an_unknown_stream_is_an_unopened_message_with_a_new_key(ledger: Ledger)
 
 
 def test_a_recorded_message_loads_as_the_fold_of_its_events(shaped_ledger: Ledger, start_writer: StartWriter) -> None:
-    pen = start_writer(shaped_ledger)
+    pen, account = start_writer(shaped_ledger), an_account()
     for minute, status in enumerate((Status.SENT, Status.DELIVERED, Status.READ)):
-        pen.write(*(says(status, minute, reference=f"message-{n}") for n in range(20)))
-    streams = [stream_of(f"message-{n}") for n in range(20)]
+        pen.write(*(says(status, minute, reference=f"message-{n}", account=account) for n in range(20)))
+    streams = [stream_of(f"message-{n}", account) for n in range(20)]
 
     loaded = {each.stream_id: each for each in shaped_ledger.load(streams)}
 
@@ -242,8 +242,8 @@ def test_a_lock_that_is_held_too_long_is_given_up(ledger: Ledger, pen: Pen, data
 
 
 @pytest.mark.parametrize("setting", sorted(SESSION))
-def test_every_connection_has_our_settings(ledger: Ledger, setting: str) -> None:
-    with ledger.reading() as cursor:
+def test_every_connection_has_our_settings(shared_ledger: Ledger, setting: str) -> None:
+    with shared_ledger.reading() as cursor:
         row = cursor.execute("SELECT current_setting(%s)", (setting,)).fetchone()
 
     assert row == (SESSION[setting],)

@@ -40,8 +40,8 @@ KINDS = {
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[Connection]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def connection(postgres_url: str) -> Iterator[Connection]:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.adapters.register_dumper(arrays.Column, arrays.ColumnDumper)
         yield connection
 

@@ -14,6 +14,7 @@ from ledger.store.captures import Capture
 from ledger.store.sealing import SealBroken
 from tests.builders import NAMES, at
 from tests.plugins.ledger import MASTER_KEY, THREADS
+from tests.statements import an_account
 
 CONTENT = b'{"unreadable": "+15550100"}'
 
@@ -29,11 +30,11 @@ def a_capture(content: bytes = CONTENT, **told: Any) -> Capture:
     return Capture(content=content, **(defaults | told))
 
 
-def kept(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return every capture, opened, in the order of their first receipt."""
+def kept(ledger: Ledger, account: str = "account-1") -> list[dict[str, Any]]:
+    """Return an account's captures, opened, in the order of their first receipt."""
     with ledger.reading() as cursor:
         cursor.row_factory = psycopg.rows.dict_row  # type: ignore[assignment]  # rows by column name
-        cursor.execute("SELECT * FROM captures ORDER BY first_received_at, capture_id")
+        cursor.execute("SELECT * FROM captures WHERE account = %s ORDER BY first_received_at", (account,))
         rows: list[dict[str, Any]] = list(cursor)  # type: ignore[arg-type]
     for row in rows:
         sealed, wrapped = row.pop("sealed"), row.pop("wrapped")
@@ -41,18 +42,19 @@ def kept(ledger: Ledger) -> list[dict[str, Any]]:
     return rows
 
 
-def counts(ledger: Ledger) -> list[tuple[bytes, int]]:
-    return [(row["content"], row["times_received"]) for row in kept(ledger)]
+def counts(ledger: Ledger, account: str = "account-1") -> list[tuple[bytes, int]]:
+    return [(row["content"], row["times_received"]) for row in kept(ledger, account)]
 
 
 def test_a_capture_holds_the_request_verbatim(shaped_ledger: Ledger) -> None:
-    shaped_ledger.append([], [], {}, [a_capture()])
+    account = an_account()
+    shaped_ledger.append([], [], {}, [a_capture(account=account)])
 
-    (row,) = kept(shaped_ledger)
-    assert row.pop("capture_id") == NAMES.stream_id("account-1", f"capture:{NAMES.item_digest(CONTENT).hex()}")
+    (row,) = kept(shaped_ledger, account)
+    assert row.pop("capture_id") == NAMES.stream_id(account, f"capture:{NAMES.item_digest(CONTENT).hex()}")
     assert row.pop("partition") in range(shaped_ledger.partitions)
     assert row == {
-        "account": "account-1",
+        "account": account,
         "provider": "provider-1",
         "reason": "body: not an object",
         "content": CONTENT,
@@ -89,12 +91,14 @@ def test_a_resend_is_counted_and_not_kept_again(ledger: Ledger) -> None:
 
 def test_a_resend_in_the_same_batch_is_counted_and_not_kept_again(shaped_ledger: Ledger) -> None:
     """Two requests share a transaction, or one request holds the same unreadable item twice."""
-    batch = [a_capture(received_at=at(1)), a_capture(b"other"), a_capture(received_at=at(2)), a_capture()]
+    account = an_account()
+    received = [(CONTENT, at(1)), (b"other", at(0)), (CONTENT, at(2)), (CONTENT, at(0))]
 
+    batch = [a_capture(content, received_at=received_at, account=account) for content, received_at in received]
     shaped_ledger.append([], [], {}, batch)
 
-    assert sorted(counts(shaped_ledger)) == [(b"other", 1), (CONTENT, 3)]
-    (row,) = [row for row in kept(shaped_ledger) if row["content"] == CONTENT]
+    assert sorted(counts(shaped_ledger, account)) == [(b"other", 1), (CONTENT, 3)]
+    (row,) = [row for row in kept(shaped_ledger, account) if row["content"] == CONTENT]
     assert (row["first_received_at"], row["last_received_at"]) == (at(0), at(2))
 
 
@@ -115,12 +119,14 @@ def test_a_late_resend_does_not_set_the_last_receipt_back(ledger: Ledger) -> Non
 def test_other_content_or_another_account_is_another_capture(ledger: Ledger) -> None:
     ledger.append([], [], {}, [a_capture(), a_capture(b"other"), a_capture(account="account-2")])
 
-    assert sorted(counts(ledger)) == [(b"other", 1), (CONTENT, 1), (CONTENT, 1)]
+    assert sorted(counts(ledger)) == [(b"other", 1), (CONTENT, 1)]
+    assert counts(ledger, "account-2") == [(CONTENT, 1)]
 
 
 def test_captures_in_opposite_orders_never_deadlock(shaped_ledger: Ledger) -> None:
     """Every batch touches the same captures; half of them the other way round."""
-    batch = [a_capture(str(n).encode()) for n in range(60)]
+    account = an_account()
+    batch = [a_capture(str(n).encode(), account=account) for n in range(60)]
 
     def write(writer: int) -> None:
         for _ in range(10):
@@ -129,4 +135,4 @@ def test_captures_in_opposite_orders_never_deadlock(shaped_ledger: Ledger) -> No
     with ThreadPoolExecutor(THREADS) as threads:
         list(threads.map(write, range(THREADS)))
 
-    assert {times for _, times in counts(shaped_ledger)} == {10 * THREADS}
+    assert {times for _, times in counts(shaped_ledger, account)} == {10 * THREADS}

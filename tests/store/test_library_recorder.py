@@ -30,7 +30,7 @@ from eventsourcing.utils import Environment, get_topic
 
 from ledger.store.application import Ledger
 from ledger.store.recorder import LedgerFactory, LedgerRecorder
-from tests.plugins.ledger import OpenLedger
+from tests.plugins.ledger import SHAPES, OpenLedger
 
 
 class OverTheLedger(TestCase):
@@ -113,11 +113,8 @@ def an_event(version: int = 1, stream_id: UUID | None = None, topic: str = "topi
     return StoredEvent(stream_id or uuid4(), version, topic, b"state")
 
 
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.partitions > 1], ids=str)
 def test_an_order_over_several_partitions_is_not_pretended(shaped_ledger: Ledger) -> None:
-    if shaped_ledger.partitions == 1:
-        assert shaped_ledger.recorder.select_notifications(None, 10) == []
-        return
-
     with pytest.raises(ProgrammingError, match="order per partition"):
         shaped_ledger.recorder.select_notifications(None, 10)
 

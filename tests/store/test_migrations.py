@@ -11,7 +11,6 @@ import pytest
 from ledger.store import migrations
 from ledger.store.migrations import (
     CHAIN_ORIGIN,
-    PARTITIONS_ALLOWED,
     MigrationMissing,
     WrongPartitionCount,
     check,
@@ -79,7 +78,7 @@ def test_processes_that_migrate_at_once_all_succeed(make_database: MakeDatabase)
     checked(url, 4)
 
 
-@pytest.mark.parametrize("partitions", PARTITIONS_ALLOWED)
+@pytest.mark.parametrize("partitions", [1, 4, 256])
 def test_every_partition_has_a_head_at_the_origin_of_its_chain(make_database: MakeDatabase, partitions: int) -> None:
     url = make_database()
 
@@ -92,18 +91,13 @@ def test_every_partition_has_a_head_at_the_origin_of_its_chain(make_database: Ma
 
 
 @pytest.mark.parametrize("partitions", [0, -1, 3, 100, 257, 512])
-def test_a_partition_count_that_buckets_do_not_divide_into_is_refused(
-    make_database: MakeDatabase, partitions: int
-) -> None:
-    url = make_database()
-
+def test_a_partition_count_that_buckets_do_not_divide_into_is_refused(partitions: int) -> None:
+    """Before anything is touched: there is no database at this address."""
     with pytest.raises(ValueError, match="partitions must be one of"):
-        migrate(url, partitions=partitions)
-
-    assert scalars(url, b"SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [0]
+        migrate("postgresql://127.0.0.1:1/nowhere", partitions=partitions)
 
 
-@pytest.mark.parametrize(("created", "told"), [(1, 4), (4, 1), (16, 256)])
+@pytest.mark.parametrize(("created", "told"), [(1, 4), (4, 1)])
 def test_another_partition_count_than_the_databases_is_refused(
     make_database: MakeDatabase, created: int, told: int
 ) -> None:

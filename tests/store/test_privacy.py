@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-import psycopg
 import pytest
 from psycopg import sql
 
@@ -99,9 +98,10 @@ STATUSES: Final[list[dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture
-def told(ledger: Ledger, pen: Pen) -> Ledger:
+@pytest.fixture(scope="module")
+def told(module_ledger: Ledger) -> Ledger:
     """A ledger that was told every canary, in every way there is."""
+    pen = Pen(module_ledger)
     for body in (callback(*STATUSES), b'{"entry": "unreadable-canary'):
         pen.do(INTAKE.accept(signed(body), NOW, "application/json").job)
     sender = Sender("meta-main", "meta", NAMES)
@@ -124,15 +124,15 @@ def told(ledger: Ledger, pen: Pen) -> Ledger:
     receipt = a_receipt(account="meta-main", provider="meta", received_at=NOW)
     correct = Correct(to=Outcome.DELIVERED, by="operator-1", why="answered", relied_on=(), receipt=receipt)
     pen.write(Statement(leading, correct))
-    return ledger
+    pen.writer.close()
+    return module_ledger
 
 
-def contents(url: str) -> Iterator[tuple[str, bytes]]:
+def contents(ledger: Ledger) -> Iterator[tuple[str, bytes]]:
     """Yield every value of every column of every table, as bytes, with the column's name."""
-    with psycopg.connect(url) as connection:
-        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    with ledger.reading() as cursor:
+        tables = cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         for (table,) in tables:
-            cursor = connection.cursor(binary=True)
             cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
             names = [column.name for column in cursor.description or ()]
             for row in cursor:
@@ -155,10 +155,8 @@ def forms(canary: str) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("canary", sorted(CANARIES))
-def test_nothing_personal_stands_in_any_column(told: Ledger, database_url: str, canary: str) -> None:
-    searched = [
-        (column, form) for column, value in contents(database_url) for form in forms(CANARIES[canary]) if form in value
-    ]
+def test_nothing_personal_stands_in_any_column(told: Ledger, canary: str) -> None:
+    searched = [(column, form) for column, value in contents(told) for form in forms(CANARIES[canary]) if form in value]
 
     assert searched == []
 
@@ -175,23 +173,23 @@ def test_everything_was_told_and_can_be_read_with_the_keys(told: Ledger) -> None
     assert missing == []
 
 
-def test_every_table_that_holds_anything_was_searched(told: Ledger, database_url: str) -> None:
-    searched = {column.split(".")[0] for column, _ in contents(database_url)}
+def test_every_table_that_holds_anything_was_searched(told: Ledger) -> None:
+    searched = {column.split(".")[0] for column, _ in contents(told)}
 
     assert searched >= {"events", "current_status", "message_keys", "captures"}
 
 
-def test_neither_secrets_nor_keys_are_stored(told: Ledger, database_url: str) -> None:
+def test_neither_secrets_nor_keys_are_stored(told: Ledger) -> None:
     deployment_secret = b"a deployment secret made up for tests"
     _, key = ApiKeys(told, deployment_secret).create("meta-main", Channel.WHATSAPP, Style.UNIFIED)
     secrets = [SECRET.encode(), deployment_secret, bytes(range(32)), key.encode(), key.removeprefix("slk_").encode()]
 
-    found = [(column, secret) for column, value in contents(database_url) for secret in secrets if secret in value]
+    found = [(column, secret) for column, value in contents(told) for secret in secrets if secret in value]
 
     assert found == []
 
 
-def test_names_cannot_be_found_again_by_trying_candidates(told: Ledger, database_url: str) -> None:
+def test_names_cannot_be_found_again_by_trying_candidates(told: Ledger) -> None:
     """Somebody who knows the number, and not the secret, derives other names than those that are stored."""
     guess = Names(b"another deployment secret, guessed")
     candidates = {
@@ -200,6 +198,6 @@ def test_names_cannot_be_found_again_by_trying_candidates(told: Ledger, database
         guess.item_digest(json.dumps(STATUSES[0]).encode()),
     }
 
-    stored = {value for _, value in contents(database_url)}
+    stored = {value for _, value in contents(told)}
 
     assert candidates & stored == set()

@@ -112,6 +112,7 @@ SAID: Final[dict[str, AnyEvent]] = {
         account="meta-main",
         provider="meta",
         channel=Channel.WHATSAPP,
+        correction=bytes(range(16, 32)),
         to=Outcome.DELIVERED,
         by="operator-1",
         why="The recipient answered.",

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psycopg
 import pytest
 
 from tests.http.callbacks import (
@@ -206,6 +207,18 @@ def test_an_idempotency_key_with_another_body_is_refused(whatsapp):
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     assert shown(whatsapp, first["message_id"])["client_reference"] == "a"
+
+
+def test_an_idempotency_key_stands_for_another_message_once_it_has_run_out(service, whatsapp):
+    key = new_wamid()
+    first = register(whatsapp, key=key, client_reference="a").json()
+    with psycopg.connect(service.database_url, autocommit=True) as connection:
+        connection.execute("UPDATE idempotency_claims SET claimed_at = claimed_at - interval '25 hours'")
+
+    second = register(whatsapp, key=key, client_reference="b").json()
+
+    assert first["message_id"] != second["message_id"]
+    assert shown(whatsapp, second["message_id"])["client_reference"] == "b"
 
 
 def test_the_layout_of_the_body_does_not_matter_to_an_idempotency_key(whatsapp):

@@ -55,8 +55,8 @@ def test_one_line_says_where_it_answers(start_service, database_url, workers):
 
     assert service.printed == f"{READY}{service.url}\n"
     assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*", service.url)
-    assert httpx.get(f"{service.url}/livez", trust_env=False).text == "ok"
-    ready = httpx.get(f"{service.url}/readyz", trust_env=False)
+    assert service.client().get("/livez").text == "ok"
+    ready = service.client().get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
         {"ready": True, "database": "ok", "waiting": 0, "positions": {"0": 0}},
@@ -164,7 +164,7 @@ def test_workers_share_one_address_and_one_set_of_metrics(start_service, databas
     wamids = [new_wamid() for _ in range(60)]
 
     def deliver(wamid: str) -> int:
-        with httpx.Client(base_url=service.url, trust_env=False) as client:
+        with service.another_client() as client:
             return send(service, meta(meta_status(wamid)), client=client).status_code
 
     with ThreadPoolExecutor(12) as pool:
@@ -203,7 +203,8 @@ def test_killing_every_worker_again_and_again_does_not_end_the_service(start_ser
 
 def answers(service: Service) -> bool:
     try:
-        return httpx.get(f"{service.url}/livez", trust_env=False, timeout=1).status_code == 200
+        with service.another_client() as client:
+            return client.get("/livez", timeout=1).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -253,13 +254,14 @@ def test_requests_under_way_are_answered_before_it_ends(start_service, database_
 
 
 def post(service: Service, wamid: str) -> int:
-    with httpx.Client(base_url=service.url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+    with service.another_client() as client:
         return send(service, meta(meta_status(wamid)), client=client).status_code
 
 
 def waiting(service: Service) -> float:
     """Return how many statements wait in all processes; each counts its own when it is asked."""
-    text = httpx.get(f"{service.url}/metrics", trust_env=False).text
+    with service.another_client() as client:
+        text = client.get("/metrics").text
     return sum(float(value) for value in re.findall(r"^ledger_queue_statements(?:{.*})? (\S+)$", text, re.MULTILINE))
 
 
@@ -272,13 +274,12 @@ def is_blocked(connection: psycopg.Connection) -> bool:
 def test_a_waiting_reader_is_answered_when_it_ends(start_service, database_url, workers):
     """`Prefer: wait` may be longer than a drain may take."""
     service = start_service(database_url, "--workers", str(workers))
-    api = service.api()
-    message_id = api.post("/v1/messages", json={"channel": "whatsapp"}).json()["message_id"]
-    headers = {**api.headers, "prefer": "wait=30"}
+    _, secret = service.new_key("meta-main", "whatsapp")
+    message_id = service.client(secret).post("/v1/messages", json={"channel": "whatsapp"}).json()["message_id"]
 
     def wait(_: int) -> httpx.Response:
-        with httpx.Client(base_url=service.url, trust_env=False, timeout=40, headers=headers) as client:
-            return client.get(f"/v1/messages/{message_id}")
+        with service.another_client(secret) as client:
+            return client.get(f"/v1/messages/{message_id}", headers={"prefer": "wait=30"}, timeout=40)
 
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(wait, number) for number in range(8)]
@@ -303,7 +304,7 @@ def test_callbacks_during_the_end_are_answered_or_refused_and_never_half_done(st
     over = threading.Event()
 
     def deliver(_: int) -> None:
-        with httpx.Client(base_url=service.url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+        with service.another_client() as client:
             while not over.is_set():
                 wamid = new_wamid()
                 try:

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
@@ -115,7 +114,7 @@ def everywhere_equal(views: Sequence[tuple[Order, dict[str, Any]]]) -> None:
 
 def in_parallel(service: Service, streams: Sequence[Sequence[Callback]]) -> None:
     """Deliver each stream's callbacks one after another, many streams at once."""
-    clients = [httpx.Client(base_url=service.url, trust_env=False, timeout=20) for _ in range(CLIENTS)]
+    clients = [service.another_client() for _ in range(CLIENTS)]
 
     def deliver(number: int) -> None:
         for stream in streams[number::CLIENTS]:

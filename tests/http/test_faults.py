@@ -175,7 +175,7 @@ def test_cut_connections_lose_nothing_and_repeat_nothing(faulty, outside):
                 enough.set()
 
     def deliver(_: int) -> None:
-        with httpx.Client(base_url=faulty.url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+        with faulty.another_client() as client:
             while not enough.is_set():
                 wamid = new_wamid()
                 answered[wamid] = send(faulty, meta(meta_status(wamid, "delivered")), client=client).status_code

@@ -151,7 +151,7 @@ def test_what_is_not_ones_own_does_not_exist(service, tenants, deprecated, asked
         assert malformed[0] in (400, 404)
 
     for client, expected in ((deprecated, "Deprecated API key."), (service.client(), "")):
-        ids = [ABSENT, *(str(tenant.message_id) for tenant in tenants)]
+        ids = [ABSENT, MALFORMED, *(str(tenant.message_id) for tenant in tenants)]
         answers = [ask(client, method, path.format(message_id=id_), told) for id_ in ids]
         assert answers[0][0] in (400, 401)
         assert expected.encode() in answers[0][2]

@@ -10,6 +10,7 @@ import json
 import os
 import selectors
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -36,6 +37,8 @@ PATIENCE_SECONDS = 20.0
 #: What the tests' own connections are called, to tell them from the server's.
 OURS = "tests"
 READY = "status-ledger is ready on "
+#: Nothing here speaks TLS; without this every client would load the system's certificates.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 ROOT = Path(__file__).parents[2]
 
 MASTER_KEY = base64.b64encode(b"a master key made up for tests!!").decode()
@@ -184,11 +187,15 @@ class Service:
     def client(self, key: str | None = None) -> httpx.Client:
         """Return a client that sends this key; the same one every time."""
         if key not in self.clients:
-            headers = {"x-octopods-auth": key} if key else {}
-            timeout = httpx.Timeout(PATIENCE_SECONDS)
-            made = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
-            self.clients[key] = self._stack.enter_context(made)
+            self.clients[key] = self._stack.enter_context(self.another_client(key))
         return self.clients[key]
+
+    def another_client(self, key: str | None = None) -> httpx.Client:
+        """Return a client with connections of its own, for a test that closes it."""
+        headers = {"x-octopods-auth": key} if key else {}
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False, verify=_NO_TLS
+        )
 
     # Behind its back --------------------------------------------------------------------------------------------------
 

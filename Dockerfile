@@ -3,6 +3,7 @@ FROM python:3.13-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY ledger ledger
+COPY ledger_client ledger_client
 COPY projections projections
 RUN python -m venv /opt/status-ledger && /opt/status-ledger/bin/pip install --no-cache-dir .
 

@@ -18,12 +18,19 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from ledger.domain.status import Channel
-from ledger.wire.contract import Account, Provider, Secret
+from ledger.outbound.guard import Network, networks
+from ledger.outbound.hubspot import settings as hubspot
+from ledger.outbound.hubspot.settings import HubspotSettings
+from ledger.screens import users
+from ledger.screens.users import User
+from ledger.surfaces.intercom import IntercomSettings
+from ledger.wire.contract import Account, Polling, Provider, Secret
 
 T = TypeVar("T")
 
 PREFIX: Final = "LEDGER_"
 ACCOUNT_NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
+_EXPECTED_SECONDS_MAX: Final = 30 * 24 * 3_600
 PARTITIONS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -53,17 +60,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes_max: int = 4 * 1024 * 1024
     queue_max: int = 10_000
     rate_limit: RateLimit | None = RateLimit(1_000, 1)
+    streams_max: int = 10_000
+    stream_pulse_seconds: int = 15
     public_url: str | None = None
+    outbound_allow: tuple[Network, ...] | None = None
     log_format: str = "json"
     log_level: str = "info"
     master_key: Secret | None = None
     deployment_secret: Secret | None = None
+    master_key_other: Secret | None = None
+    signing_key: Secret | None = None
+    checkpoints: str | None = None
+    checkpoint_receivers: tuple[Secret, ...] | None = None
+    erasures: Path | None = None
     config: Path = Path("ledger.toml")
     accounts: Mapping[str, Account] = {}
+    intercom: IntercomSettings | None = None
+    hubspot: tuple[HubspotSettings, ...] = ()
+    users: Mapping[str, User] = {}
 
     @property
     def is_embedded(self) -> bool:
         return self.database_url is None
+
+    @property
+    def checkpoints_place(self) -> str:
+        """Where checkpoints go outside of the database: a file, or a directory if it ends in a slash."""
+        return self.checkpoints or str(self.data_dir / "checkpoints.txt")
+
+    @property
+    def erasures_file(self) -> Path:
+        """The list of erasures outside of the database."""
+        return self.erasures or self.data_dir / "erasures.jsonl"
 
     @property
     def keeps_items(self) -> bool:
@@ -92,7 +120,16 @@ def load(environ: Mapping[str, str], providers: Mapping[str, Provider]) -> Setti
         problems.append("POSTGRES_ENABLE_DB_FUNCTIONS: loses events for readers; unset it")
     settings = Settings(**values)
     told = "config" in values
-    accounts = _accounts(settings, environ, providers, problems, must_exist=told)
+    file = _file(settings, problems, must_exist=told)
+    accounts = _accounts(file, settings, environ, providers, problems)
+    intercom = None
+    if file.intercom is not None:
+        try:
+            intercom = _intercom(file.intercom, environ, accounts)
+        except ValueError as error:
+            problems.append(f"{settings.config}: intercom: {error}")
+    timelines = _hubspot(file, environ, accounts, settings, problems)
+    people = _users(file, environ, accounts, settings, problems)
     if settings.database_url is not None:
         problems.extend(
             f"{PREFIX}{name.upper()}: required with {PREFIX}DATABASE_URL; `status-ledger secrets generate` prints one"
@@ -101,7 +138,7 @@ def load(environ: Mapping[str, str], providers: Mapping[str, Provider]) -> Setti
         )
     if problems:
         raise BadSettings(problems)
-    return msgspec.structs.replace(settings, accounts=accounts)
+    return msgspec.structs.replace(settings, accounts=accounts, intercom=intercom, hubspot=timelines, users=people)
 
 
 # Values ---------------------------------------------------------------------------------------------------------------
@@ -185,6 +222,18 @@ def _database_url(text: str, environ: Mapping[str, str]) -> Secret:
     return secret
 
 
+def _receiver(url: str) -> str:
+    """Return an address without its last slash. It may hold a token: it is a secret, and is never echoed."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be URLs, divided by blanks") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise ValueError("must be http:// or https:// URLs, divided by blanks")
+    return url.rstrip("/")
+
+
 _READERS: Final[dict[str, _Reader]] = {
     "database_url": _database_url,
     "data_dir": lambda text, _: Path(text),
@@ -196,13 +245,40 @@ _READERS: Final[dict[str, _Reader]] = {
     "body_bytes_max": _integer(1_024, 64 * 1024 * 1024),
     "queue_max": _integer(1, 1_000_000),
     "rate_limit": _rate_limit,
+    "streams_max": _integer(1, 100_000),
+    "stream_pulse_seconds": _integer(1, 300),
     "public_url": lambda text, _: _public_url(text).rstrip("/"),
+    "outbound_allow": lambda text, _: networks(text),
     "log_format": _one_of("json", "console"),
     "log_level": _one_of("debug", "info", "warning", "error"),
     "master_key": lambda text, environ: decode_key(resolve(text, environ), 32, 32),
     "deployment_secret": lambda text, environ: decode_key(resolve(text, environ), 16, 64),
+    "master_key_other": lambda text, environ: decode_key(resolve(text, environ), 32, 32),
+    "signing_key": lambda text, environ: decode_key(resolve(text, environ), 32, 32),
+    "checkpoints": lambda text, _: text,
+    "checkpoint_receivers": lambda text, _: tuple(Secret(_receiver(url)) for url in text.split()),
+    "erasures": lambda text, _: Path(text),
     "config": lambda text, _: Path(text),
 }
+
+
+# Surfaces -------------------------------------------------------------------------------------------------------------
+
+
+def _intercom(table: dict[str, Any], environ: Mapping[str, str], accounts: Mapping[str, Account]) -> IntercomSettings:
+    told = msgspec.convert(table, _IntercomTable)
+    if not told.secrets:
+        raise ValueError("secrets must not be empty: nothing could be authenticated")
+    for workspace, named in told.workspaces.items():
+        if not named:
+            raise ValueError(f"workspaces.{workspace}: must name at least one account")
+        unknown = [name for name in named if name not in accounts]
+        if unknown:
+            raise ValueError(f"workspaces.{workspace}: no account is called {', '.join(unknown)}")
+    return IntercomSettings(
+        secrets=tuple(_named("secrets", resolve, secret, environ) for secret in told.secrets),
+        workspaces={workspace: tuple(named) for workspace, named in told.workspaces.items()},
+    )
 
 
 # Accounts -------------------------------------------------------------------------------------------------------------
@@ -217,41 +293,88 @@ class _AccountTable(msgspec.Struct, forbid_unknown_fields=True):
     verify_token: str | None = None
     public_url: str | None = None
     conflicts: str = "keep"
-    poll: dict[str, Any] = {}  #: read by the poller
+    expected_seconds: int | None = None
+    poll: dict[str, Any] = {}  #: how the provider is asked; absent: it is not
+    options: dict[str, Any] = {}  #: of the provider's own kind
+
+
+class _IntercomTable(msgspec.Struct, forbid_unknown_fields=True):
+    """The `[intercom]` table."""
+
+    secrets: list[str]
+    workspaces: dict[str, list[str]]
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     accounts: dict[str, dict[str, Any]] = {}
+    intercom: dict[str, Any] | None = None
+    hubspot: dict[str, dict[str, Any]] = {}  #: by account
+    users: dict[str, dict[str, Any]] = {}
 
 
-def _accounts(
-    settings: Settings,
-    environ: Mapping[str, str],
-    providers: Mapping[str, Provider],
-    problems: list[str],
-    *,
-    must_exist: bool,
-) -> dict[str, Account]:
+def _file(settings: Settings, problems: list[str], *, must_exist: bool) -> _File:
     path = settings.config
     if not path.exists():
         if must_exist:
             problems.append(f"{PREFIX}CONFIG: file {path} does not exist")
-        return {}
+        return _File()
     try:
-        file = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         where = re.search(r"\(at [^)]*\)", str(error))
         problems.append(f"{path}: not readable as TOML{' ' + where[0] if where else ''}")
-        return {}
     except msgspec.ValidationError as error:
         problems.append(f"{path}: {error}")
-        return {}
+    return _File()
+
+
+def _hubspot(
+    file: _File,
+    environ: Mapping[str, str],
+    accounts: Mapping[str, Account],
+    settings: Settings,
+    problems: list[str],
+) -> tuple[HubspotSettings, ...]:
+    read = []
+    for name, table in file.hubspot.items():
+        try:
+            if name not in accounts:
+                raise ValueError("there is no account of this name")
+            read.append(hubspot.read(name, table, lambda text: resolve(text, environ)))
+        except ValueError as error:
+            problems.append(f"{settings.config}: hubspot.{name}: {error}")
+    return tuple(read)
+
+
+def _users(
+    file: _File,
+    environ: Mapping[str, str],
+    accounts: Mapping[str, Account],
+    settings: Settings,
+    problems: list[str],
+) -> dict[str, User]:
+    people = {}
+    for name, table in file.users.items():
+        try:
+            people[name] = users.read(name, table, accounts, lambda text: resolve(text, environ))
+        except ValueError as error:
+            problems.append(f"{settings.config}: users.{name}: {error}")
+    return people
+
+
+def _accounts(
+    file: _File,
+    settings: Settings,
+    environ: Mapping[str, str],
+    providers: Mapping[str, Provider],
+    problems: list[str],
+) -> dict[str, Account]:
     accounts = {}
     for name, table in file.accounts.items():
         try:
             accounts[name] = _account(name, table, settings, environ, providers)
         except ValueError as error:
-            problems.append(f"{path}: accounts.{name}: {error}")
+            problems.append(f"{settings.config}: accounts.{name}: {error}")
     return accounts
 
 
@@ -270,10 +393,12 @@ def _account(
         raise ValueError(f"provider must be one of {', '.join(providers)}")
     if told.channel not in provider.channels:
         raise ValueError(f"channel must be one of {', '.join(sorted(provider.channels))} for this provider")
-    if not told.secrets:
+    if not told.secrets and provider.needs_secrets:
         raise ValueError("secrets must not be empty: nothing could be authenticated")
     if told.conflicts not in ("keep", "delivery-wins"):
         raise ValueError('conflicts must be "keep" or "delivery-wins"')
+    if told.expected_seconds is not None and not 60 <= told.expected_seconds <= _EXPECTED_SECONDS_MAX:
+        raise ValueError(f"expected_seconds must be from 60 to {_EXPECTED_SECONDS_MAX}")
     return Account(
         name=name,
         provider=told.provider,
@@ -282,7 +407,93 @@ def _account(
         verify_token=None if told.verify_token is None else _named("verify_token", resolve, told.verify_token, environ),
         public_url=_named("public_url", _callback_url, told.public_url or _default_url(settings, name), environ),
         conflicts=told.conflicts,
+        expected_seconds=told.expected_seconds,
+        options=_options(told.options, provider.options),
+        poll=_polling(told.poll, provider, environ) if told.poll else None,
     )
+
+
+def _options(table: dict[str, Any], kind: type[msgspec.Struct] | None) -> msgspec.Struct | None:
+    """Return a provider's own options. Raises ValueError that names the option and never its value."""
+    if kind is None:
+        if table:
+            raise ValueError("options: this provider has none")
+        return None
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `")
+        if problem.startswith("Invalid enum value"):  # the one text of msgspec's that quotes a value
+            problem = "is not one of the values this option may have"
+        where = place.removeprefix("key` in `").removeprefix("key in `").strip("`").removeprefix("$")
+        raise ValueError(f"options{where}: {problem}") from None
+
+
+class _PollTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One `[accounts.NAME.poll]` table."""
+
+    secret: str
+    user: str | None = None
+    account: str | None = None
+    base_url: str | None = None
+    rate: float = 5.0
+    concurrency: int = 4
+    timeout_seconds: float = 10.0
+    days: int = 14
+    walks: bool = True
+
+
+#: What numbers of a `poll` table may be.
+POLL_BOUNDS: Final[dict[str, tuple[float, float]]] = {
+    "rate": (0.01, 1_000),
+    "concurrency": (1, 64),
+    "timeout_seconds": (1, 20),
+    "days": (1, 30),
+}
+
+
+def _polling(table: dict[str, Any], provider: Provider, environ: Mapping[str, str]) -> Polling:
+    """Return how an account's provider is asked. Raises ValueError that names the key and never its value."""
+    if provider.polls is None:
+        raise ValueError("poll: this provider cannot be asked")
+    try:
+        told = msgspec.convert(table, _PollTable)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"poll: {error}") from None
+    for name, (low, high) in POLL_BOUNDS.items():
+        if not low <= getattr(told, name) <= high:
+            raise ValueError(f"poll.{name}: must be from {low} to {high:g}")
+    names: dict[str, str | None] = {}
+    for name in ("user", "account"):
+        given = getattr(told, name)
+        names[name] = None if given is None else _named(f"poll.{name}", resolve, given, environ).reveal().decode()
+        if given is None and name in provider.polls.needs:
+            raise ValueError(f"poll.{name}: required for this provider")
+    return Polling(
+        base_url=_named("poll.base_url", _base_url, told.base_url or provider.polls.base_url, environ),
+        secret=_named("poll.secret", resolve, told.secret, environ),
+        **names,
+        rate=told.rate,
+        concurrency=told.concurrency,
+        timeout_seconds=told.timeout_seconds,
+        days=told.days,
+        walks=told.walks,
+    )
+
+
+def _base_url(text: str, _: Mapping[str, str]) -> str:
+    """Return the address that questions go to; without TLS only on this machine, where nobody can listen."""
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    is_local = host in ("127.0.0.1", "::1", "localhost")
+    if not host or (parts.scheme != "https" and not (parts.scheme == "http" and is_local)):
+        raise ValueError("must start with https:// and name a host; http:// is for this machine only")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must have no user info, query or fragment")
+    return text.rstrip("/")
 
 
 def _default_url(settings: Settings, account: str) -> str:

@@ -75,6 +75,8 @@ def configure(log_format: str, level: str) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
+    for name in ("httpx", "httpcore"):  # they name whole addresses, and a provider's ids are in them
+        logging.getLogger(name).disabled = True
 
 
 def trace(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:

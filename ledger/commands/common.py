@@ -1,27 +1,36 @@
-"""What commands share: settings, parts, output, progress."""
+"""What commands share: settings and parts, and what `ledger.commands.output` has."""
 
-import sys
-from collections.abc import Iterable, Iterator
+import argparse
+import os
+import pwd
+import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import datetime
 
-import msgspec
 import psycopg
 
 from ledger import main
+from ledger.commands.output import DONE, FAILED, FOUND, USAGE, CommandFailed, print_json, print_table, reachable
 from ledger.config import Settings
+from ledger.http import queries
 from ledger.store import migrations
 from ledger.store.recorder import connection_string
 
-DONE, FAILED, USAGE, FOUND = 0, 1, 2, 3
-
-
-class CommandFailed(Exception):
-    """Shown as one line on standard error; exit code 1 unless told otherwise."""
-
-    def __init__(self, message: str, code: int = FAILED) -> None:
-        super().__init__(message)
-        self.code = code
+__all__ = [
+    "DONE",
+    "FAILED",
+    "FOUND",
+    "USAGE",
+    "CommandFailed",
+    "caller",
+    "instant",
+    "migrate",
+    "parts",
+    "print_json",
+    "print_table",
+    "reachable",
+]
 
 
 @contextmanager
@@ -41,28 +50,24 @@ def parts(*, told: Settings | None = None) -> Iterator[main.Parts]:
             built.close()
 
 
-@contextmanager
-def reachable() -> Iterator[None]:
-    """Say in one line that the database cannot be reached, whatever the driver says about it."""
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        raise CommandFailed(f"the database cannot be reached ({type(error).__name__})") from error
-
-
 def migrate(url: str, partitions: int) -> list[str]:
     """Apply migrations and return the names of those applied."""
     with reachable():
         return migrations.migrate(url, partitions=partitions)
 
 
-def print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+def caller() -> str:
+    """Return who gives a command, for the access log: the user and the machine."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
-def print_table(headings: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    """Print columns as wide as their content."""
-    lines = [tuple(map(str, row)) for row in (headings, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+def instant(text: str) -> datetime:
+    """Read a time as the API reads one. Raises ArgumentTypeError, which argparse tells with the option's name."""
+    try:
+        return queries.rfc3339(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None

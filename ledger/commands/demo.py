@@ -20,13 +20,14 @@ from typing import Final, NoReturn
 from ledger import main
 from ledger.commands import serve, simulate
 from ledger.commands.common import DONE, USAGE, CommandFailed, parts
-from ledger.commands.simulation.client import Client, Stopped, Unreachable
 from ledger.commands.simulation.performance import perform
 from ledger.commands.simulation.traffic import Play, compose
 from ledger.config import BadSettings, Settings
 from ledger.store.application import StoreUnavailable
 from ledger.store.embedded import EmbeddedError
 from ledger.store.keys import UnknownKey
+from ledger_client.errors import Stopped, Unreachable
+from ledger_client.transport import Transport
 
 _GUIDE: Final = "--guide"
 _READY: Final = "status-ledger is ready on "
@@ -101,14 +102,14 @@ def guide() -> None:
         print(line, end="", flush=True)
         if line.startswith(_READY):
             url = line.removeprefix(_READY).strip().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-            tours.append(threading.Thread(target=_show, args=(Client(url, stopped=leaving),), daemon=True))
+            tours.append(threading.Thread(target=_show, args=(Transport(url, stopped=leaving),), daemon=True))
             tours[-1].start()
     leaving.set()
     for tour in tours:
         tour.join(_LEAVE_SECONDS)
 
 
-def _show(client: Client) -> None:
+def _show(client: Transport) -> None:
     try:
         settings = main.settings()
         play = compose(simulate.actors(settings), simulate.MESSAGES, simulate.SEED, simulate.new_run())

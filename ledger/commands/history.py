@@ -5,7 +5,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
-from ledger.commands.common import DONE, USAGE, CommandFailed, parts, print_json
+from ledger.commands.common import DONE, USAGE, CommandFailed, caller, instant, parts, print_json
 from ledger.domain.message import NotInConflict
 from ledger.domain.status import Outcome
 from ledger.http import render
@@ -14,13 +14,17 @@ from ledger.http.shapes import HistoryItem
 from ledger.ingest.register import Correction, Sender
 from ledger.ingest.writer import Job
 from ledger.main import Parts
+from ledger.store import access_log
 from projections.current_status import Opened
 
 
 def add_to(commands: Any) -> None:
     history = commands.add_parser("history", help="replay everything recorded about a message")
     history.add_argument("message_id", type=int)
-    history.add_argument("--as-of", type=_instant, metavar="TIME", help="what was on record then (RFC 3339)")
+    history.add_argument("--as-of", type=instant, metavar="TIME", help="rewind to then (RFC 3339)")
+    history.add_argument(
+        "--clock", choices=render.CLOCKS, default=render.RECORDED, help="what --as-of means: on record, or happened"
+    )
     history.add_argument("--json", action="store_true")
     history.set_defaults(run=_history)
     correct = commands.add_parser("correct", help="decide the open conflict of a message, with a name and a reason")
@@ -32,29 +36,26 @@ def add_to(commands: Any) -> None:
     correct.set_defaults(run=_correct)
 
 
-def _instant(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise argparse.ArgumentTypeError("must be a time with an offset, such as 2026-11-21T12:00:00Z")
-    return at.astimezone(UTC)
-
-
 def _history(told: argparse.Namespace) -> int:
     with parts() as built:
-        opened = _find(built, told.message_id)
+        opened = find(built, told.message_id)
+        _log(built, "history", told.message_id, opened)
         events = built.ledger.history(opened.stream_id)
-    if told.as_of is not None:
-        events = [recorded for recorded in events if recorded.recorded_at <= told.as_of]
+    events = render.as_of(events, told.as_of, told.clock)
     steps = list(render.replay(events))
     items = [item for item, _ in steps]
     status = steps[-1][1].status if steps else opened.message.status.UNKNOWN
     if told.json:
         as_of = timestamp(told.as_of) if told.as_of else None
         print_json(
-            {"message_id": told.message_id, "as_of": as_of, "status": status, "items": items, "next_cursor": None}
+            {
+                "message_id": told.message_id,
+                "as_of": as_of,
+                "clock": told.clock,
+                "status": status,
+                "items": items,
+                "next_cursor": None,
+            }
         )
     else:
         print(f"Message {told.message_id}: {status}, {len(items)} events")
@@ -80,18 +81,23 @@ def _line(item: HistoryItem) -> str:
 
 def _correct(told: argparse.Namespace) -> int:
     with parts() as built:
-        opened = _find(built, told.message_id)
+        opened = find(built, told.message_id)
         message = opened.message
+        _log(built, "correct", told.message_id, opened)
         sender = Sender(message.account, message.provider, built.names)
         correction = Correction(to=Outcome(told.to), by=told.by, why=told.why)
         job = sender.correct(opened.stream_id, message.channel, correction, datetime.now(UTC))
         _write(built, job)
-        status = _find(built, told.message_id).message.status
+        status = find(built, told.message_id).message.status
     if told.json:
         print_json({"message_id": told.message_id, "status": status})
     else:
         print(f"Message {told.message_id} is {status}")
     return DONE
+
+
+def _log(built: Parts, did: str, message_id: int, opened: Opened) -> None:
+    access_log.record(built.ledger, caller(), did, message_id=message_id, account=opened.message.account)
 
 
 def _write(built: Parts, job: Job) -> None:
@@ -107,7 +113,7 @@ def _write(built: Parts, job: Job) -> None:
         raise job.error
 
 
-def _find(built: Parts, message_id: int) -> Opened:
+def find(built: Parts, message_id: int) -> Opened:
     opened = built.messages.get(message_id) if 0 <= message_id < 1 << 53 else None
     if opened is None:
         raise CommandFailed(f"no message {message_id}", USAGE)

@@ -16,16 +16,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
+import msgspec
 import structlog
 import uvicorn
 
 from ledger import logs, main
+from ledger.commands import signing
 from ledger.commands.common import DONE, FAILED, CommandFailed, migrate
+from ledger.commands.signals import Signals
 from ledger.config import Settings
-from ledger.store import idempotency, safety
+from ledger.store import idempotency, safety, traffic
 from ledger.store.application import Ledger, StoreUnavailable
 
 #: A drain that takes longer is cut.
@@ -36,6 +39,10 @@ _MAINTENANCE_SECONDS: Final = 600.0
 #: How a child learns of its parent's socket and database.
 _SOCKET, _DATABASE, _METRICS = "_STATUS_LEDGER_SOCKET", "_STATUS_LEDGER_DATABASE", "PROMETHEUS_MULTIPROC_DIR"
 _PARENT: Final = "_STATUS_LEDGER_PARENT"
+#: Tells a child that it is the one that asks providers and tells destinations.
+_CALLS: Final = "_STATUS_LEDGER_CALLS"
+#: Connections of a poller: one for its writer, some for its threads.
+_POLLER_CONNECTIONS: Final = 4
 
 
 def add_to(commands: Any) -> None:
@@ -61,12 +68,31 @@ def _serve(told: argparse.Namespace) -> int:
         if not told.no_migrate:
             migrate(url, settings.partitions)
         safety.require(url, settings.partitions)
+        _replay_erasures(settings, url)
         if told.role == "work":
             return _work(settings, url)
         with _listen(settings) as listener:
             if settings.workers == 1:
                 return _serve_here(settings, url, listener, told.role)
             return _supervise(settings, url, listener, told.role)
+
+
+def _replay_erasures(settings: Settings, url: str) -> None:
+    """Erase again, before anything is served, who was erased by a list that this database does not know of."""
+    if not settings.erasures_file.exists():
+        return
+    parts = main.build(settings, url, pool_size=2)
+    try:
+        eraser = parts.eraser()
+        for order in eraser.missing():
+            outcome = eraser.replay(order)
+            if outcome is not None:
+                log = structlog.get_logger("ledger.serve")
+                log.warning("erasure_replayed", erasure=str(order.erasure_id), streams=outcome.streams)
+    except (OSError, msgspec.DecodeError) as error:
+        raise CommandFailed(f"{settings.erasures_file} cannot be read ({type(error).__name__})") from None
+    finally:
+        parts.close()
 
 
 def _environment(told: argparse.Namespace) -> dict[str, str]:
@@ -124,7 +150,8 @@ class _Server(uvicorn.Server):
 
 
 def _serve_here(settings: Settings, url: str, listener: socket.socket, role: str) -> int:
-    sys.setswitchinterval(0.0005)  # the writer thread must win the interpreter for each of its few socket waits
+
+    main.tune()
     parts = main.build(settings, url)
     server: _Server | None = None
     application = main.application(
@@ -132,7 +159,7 @@ def _serve_here(settings: Settings, url: str, listener: socket.socket, role: str
     )
     config = uvicorn.Config(
         application,
-        http="ledger.http.protocol:DeadlineProtocol",
+        http="ledger.http.protocol:LedgerProtocol",
         ws="none",
         lifespan="on",
         log_config=None,
@@ -144,15 +171,20 @@ def _serve_here(settings: Settings, url: str, listener: socket.socket, role: str
         backlog=_BACKLOG,
     )
     child = _SOCKET in os.environ
+    works = role == "all" and not child
     server = _Server(config, (lambda: None) if child else lambda: _announce(listener), application.drain)
     stopped = threading.Event()
-    if role == "all" and not child:
-        threading.Thread(target=_maintain, args=(parts.ledger, stopped), daemon=True).start()
+    upkeep = _start_upkeep(parts, stopped) if works else []
+    calls = works or _CALLS in os.environ
+    if calls:
+        upkeep += _start_poller(settings, url, stopped)
     try:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with _outbound(settings, url, calls), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[listener]))
     finally:
         stopped.set()
+        for thread in upkeep:
+            thread.join(DRAIN_SECONDS_MAX)
         parts.close()
     return DONE if server.started else FAILED
 
@@ -176,29 +208,29 @@ def _supervise(settings: Settings, url: str, listener: socket.socket, role: str)
         "LEDGER_WORKERS": "1",
     }
     log = structlog.get_logger("ledger.serve")
-    stopping = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    stopping, signals = threading.Event(), Signals()
     command = [sys.executable, "-m", "ledger", "serve", "--no-migrate", "--role", "web"]
-    children: list[_Child] = [_Child(command, environment, listener.fileno()) for _ in range(settings.workers)]
+    # One of them calls others: what it counts is shared as all children's is.
+    calling = {**environment, _CALLS: "1"} if role == "all" else environment
+    children: list[_Child] = [
+        _Child(command, environment if number else calling, listener.fileno()) for number in range(settings.workers)
+    ]
     parts = main.build(settings, url, pool_size=2)
-    if role == "all":
-        threading.Thread(target=_maintain, args=(parts.ledger, stopping), daemon=True).start()
+    upkeep = _start_upkeep(parts, stopping) if role == "all" else []
     announced = False
-    while not stopping.wait(0.1):
+    while not signals.wait(0.1):
         for child in children:
             if child.revive():
                 log.warning("worker_restarted")
         if not announced and _answers(listener):
             _announce(listener)
             announced = True
+    stopping.set()
     for child in children:
         child.drain()
     code = max(child.ended() for child in children)
+    for thread in upkeep:
+        thread.join(DRAIN_SECONDS_MAX)
     parts.close()
     return DONE if code == 0 else FAILED
 
@@ -275,24 +307,62 @@ def _answers(listener: socket.socket) -> bool:
 
 
 def _work(settings: Settings, url: str) -> int:
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopping.set())
+    stopping, signals = threading.Event(), Signals()
     parts = main.build(settings, url, pool_size=2)
+    upkeep = _start_upkeep(parts, stopping) + _start_poller(settings, url, stopping)
     print("status-ledger is working", flush=True)
-    _maintain(parts.ledger, stopping)
+    with main.outbound(settings, url):
+        signals.wait()
+        stopping.set()
+        for thread in upkeep:
+            thread.join(DRAIN_SECONDS_MAX)
     parts.close()
     return DONE
 
 
+def _outbound(settings: Settings, url: str, works: bool) -> AbstractContextManager[None]:
+    return main.outbound(settings, url) if works else nullcontext()
+
+
+def _start_upkeep(parts: main.Parts, stopping: threading.Event) -> list[threading.Thread]:
+    """Start what follows the log and what clears away, each in a thread that ends when told to stop."""
+    threads = [
+        threading.Thread(target=parts.feed.run, args=(stopping,), name="feed", daemon=True),
+        threading.Thread(target=_maintain, args=(parts.ledger, stopping), name="upkeep", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    return [*threads, signing.start(parts.settings, parts.ledger, stopping)]
+
+
+def _start_poller(settings: Settings, url: str, stopping: threading.Event) -> list[threading.Thread]:
+    """Ask providers in a thread, with parts of its own, until told to stop; none if no account can be asked about."""
+    if not main.polls(settings):
+        return []
+
+    def run() -> None:
+        parts = main.build(settings, url, pool_size=_POLLER_CONNECTIONS)
+        try:
+            main.poller(parts).run(stopping)
+        finally:
+            parts.close()
+
+    thread = threading.Thread(target=run, name="poller", daemon=True)
+    thread.start()
+    return [thread]
+
+
 def _maintain(ledger: Ledger, stopping: threading.Event) -> None:
-    """Forget idempotency claims that have run out."""
+    """Forget idempotency claims that have run out, and traffic that is too old."""
     log = structlog.get_logger("ledger.upkeep")
     while not stopping.is_set():
         try:
             purged = idempotency.purge(ledger)
             if purged:
                 log.info("idempotency_claims_purged", count=purged)
+            purged = traffic.purge(ledger)
+            if purged:
+                log.info("traffic_purged", minutes=purged)
         except StoreUnavailable:
             log.warning("upkeep_postponed")
         stopping.wait(_MAINTENANCE_SECONDS)

@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 
 from ledger import main
 from ledger.commands.common import DONE, FOUND, USAGE, CommandFailed, parts, print_json
-from ledger.commands.simulation.client import Client, Unreachable
 from ledger.commands.simulation.model import Account, run_of, tag
 from ledger.commands.simulation.performance import Result, WrongAnswer, perform
 from ledger.commands.simulation.script import SHARES
 from ledger.commands.simulation.traffic import Play, compose
 from ledger.config import Settings
 from ledger.domain.status import Channel, Style
+from ledger_client.errors import Unreachable
+from ledger_client.transport import Transport
 
 MESSAGES_MAX: Final = 100_000
 MESSAGES: Final = 300
@@ -63,7 +64,7 @@ def _simulate(told: argparse.Namespace) -> int:
     play = compose(actors(settings), told.messages, told.seed, run)
     require_reachable(url)
     try:
-        with Client(url) as client, _keys(settings, play, told.key) as keys:
+        with Transport(url) as client, _keys(settings, play, told.key) as keys:
             result = perform(play, client, keys, seconds=told.seconds)
     except Unreachable as error:
         raise CommandFailed(str(error)) from error
@@ -128,7 +129,7 @@ def actors(settings: Settings) -> list[Account]:
 def require_reachable(url: str) -> None:
     """Raise CommandFailed unless a ready server answers."""
     try:
-        with Client(url, patience_seconds=_REACH_SECONDS) as client:
+        with Transport(url, patience_seconds=_REACH_SECONDS) as client:
             answer = client.ask("GET", "/readyz")
     except Unreachable as error:
         raise CommandFailed(f"{error}; start the server with scripts/run") from error

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.domain.observation import Source
+from ledger.domain.observation import Part, Source
 from ledger.domain.status import Channel, FailureKind, Outcome, Status, Verdict
 
 #: Version of the vocabulary tables and of the verdict table under which a claim was read.
@@ -27,13 +27,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ObservedDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an observation says about a person, or says in the provider's free text."""
+    """What an observation says about a person, or says in the provider's free text.
+
+    Ids and addresses that the message is known by already are not repeated: what is absent is as it was.
+    """
 
     provider_message_id: str = ""
     provider_status: str = ""  #: verbatim
     error_text: str | None = None
     recipient: str | None = None
-    recipient_raw: str | None = None
+    recipient_raw: str | None = None  #: as sent, where that is more than `recipient` with or without its plus sign
     recipient_user_id: str | None = None
     participant: str | None = None
     client_reference: str | None = None
@@ -62,8 +65,10 @@ class StatusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
     error_code: str | None = None
     transport: str | None = None
     provider_account: str | None = None
+    part: Part | None = None  #: `claim` is about this part alone; the message's status is that of its last part
+    country: str | None = None  #: ISO 3166, of the recipient's number, in the event that first tells it
     request_digest: bytes  #: SHA-256 of the whole request body
-    item_digest: bytes  #: keyed digest of the item
+    item_digest: bytes  #: keyed digest of the item, 16 bytes (32 in events of before)
     rules: int = RULES_VERSION
     personal: ObservedDetails = ObservedDetails()
 
@@ -82,6 +87,7 @@ class MessageRegistered(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     registration: bytes  #: 16 bytes; equal = the same registration sent again
     queued_at: datetime | None = None
+    country: str | None = None
     received_at: datetime
     personal: RegisteredDetails = RegisteredDetails()
 
@@ -92,6 +98,7 @@ class MessageLinked(Event, frozen=True, kw_only=True, omit_defaults=True):
     other: UUID  #: the other stream
     leads: bool  #: True in the provider's stream, which speaks for the message from now on
     other_message_id: int | None = None  #: in the leading stream: the id that the sender was given
+    country: str | None = None
     received_at: datetime
     personal: RegisteredDetails = RegisteredDetails()
 
@@ -110,12 +117,22 @@ class StatusCorrected(Event, frozen=True, kw_only=True, omit_defaults=True):
     received_at: datetime
 
 
-AnyEvent = StatusObserved | MessageRegistered | MessageLinked | StatusCorrected
+class MessageErased(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The message's data key was deleted: what identifies a person can be read in no event before this one."""
 
-#: Permanent names in the log.
+    erasure: bytes  #: 16 bytes: names the certificate
+    by: str
+    why: str
+    received_at: datetime
+
+
+AnyEvent = StatusObserved | MessageRegistered | MessageLinked | StatusCorrected | MessageErased
+
+#: Permanent names in the log: under which events are recorded today. Earlier names are read for ever.
 NAMES: Final[dict[type[AnyEvent], str]] = {
-    StatusObserved: "observed.v1",
+    StatusObserved: "observed.v2",
     MessageRegistered: "registered.v1",
     MessageLinked: "linked.v1",
     StatusCorrected: "corrected.v1",
+    MessageErased: "erased.v1",
 }

@@ -59,23 +59,30 @@ class Names:
             or observation.date_text
             or ""
         )
-        return self.digest(
+        reference, word, code = (
             observation.reference,
-            part,
-            source.value,
             observation.provider_status.strip().lower(),
-            told_at,
             observation.error_code or "",
+        )
+        return self._digest(
+            f"{len(reference)}:{reference}{len(part)}:{part}{len(source)}:{source}"
+            f"{len(word)}:{word}{len(told_at)}:{told_at}{len(code)}:{code}"
         )
 
     def digest(self, *texts: str) -> bytes:
         """Return a keyed 16-byte digest of a tuple of texts. Each goes in with its length: no text can imitate two."""
-        framed = "".join([f"{len(text)}:{text}" for text in texts]).encode("utf-8", "surrogatepass")
-        return blake2b(framed, digest_size=16, key=self._observation_key).digest()
+        return self._digest("".join([f"{len(text)}:{text}" for text in texts]))
+
+    def _digest(self, framed: str) -> bytes:
+        return blake2b(framed.encode("utf-8", "surrogatepass"), digest_size=16, key=self._observation_key).digest()
 
     def item_digest(self, item: bytes) -> bytes:
-        """Return a keyed digest of an evidence item: low-entropy text cannot be guessed back from it."""
-        return blake2b(item, digest_size=32, key=self._observation_key).digest()
+        """Return a keyed 16-byte digest of an evidence item: low-entropy text cannot be guessed back from it."""
+        return self.content_digest(item)[:16]
+
+    def content_digest(self, content: bytes) -> bytes:
+        """Return a keyed 32-byte digest, the first half of which is the item digest."""
+        return blake2b(content, digest_size=32, key=self._observation_key).digest()
 
 
 def bucket(stream_id: UUID) -> int:

@@ -7,13 +7,15 @@ word again, so that history keeps its meaning when vocabularies change. The stat
 """
 
 from datetime import datetime, timedelta
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 from uuid import UUID
 
 import msgspec
 
+from ledger.domain.country import country_of
 from ledger.domain.events import (
     AnyEvent,
+    MessageErased,
     MessageLinked,
     MessageRegistered,
     ObservedDetails,
@@ -21,9 +23,11 @@ from ledger.domain.events import (
     StatusCorrected,
     StatusObserved,
 )
-from ledger.domain.evidence import Evidence, Failure, earliest, failure_order
-from ledger.domain.observation import Observation, Source
+from ledger.domain.evidence import Evidence, Failure, earliest, failure_order, of_part
+from ledger.domain.observation import Observation, Part, Source
+from ledger.domain.person import NOBODY, Person, introduce, meet
 from ledger.domain.status import (
+    RANK,
     Channel,
     Conflict,
     FailureKind,
@@ -37,6 +41,7 @@ from ledger.domain.status import (
 
 #: Beyond this many recorded observations a stream records only those that change its evidence.
 OBSERVATIONS_MAX: Final = 64
+PARTS_MAX: Final = 255  #: parts of a message: the count is one byte in SMS
 #: A provider's time is believed when it lies this close to its receipt.
 BELIEVED_BEFORE: Final = timedelta(days=30)
 BELIEVED_AFTER: Final = timedelta(minutes=5)
@@ -44,7 +49,7 @@ BELIEVED_AFTER: Final = timedelta(minutes=5)
 DELIVERY_WINS: Final = "rule:delivery-wins"
 
 
-class Witness(msgspec.Struct, frozen=True, omit_defaults=True):
+class Witness(msgspec.Struct, frozen=True, array_like=True):
     """The first claim for one side of a conflict, for the reader who has to decide it."""
 
     status: Status
@@ -55,22 +60,8 @@ class Witness(msgspec.Struct, frozen=True, omit_defaults=True):
     error_code: str | None = None
 
 
-class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What identifies the recipient or comes from the sender. First known value wins; sealed when stored."""
-
-    provider_message_id: str | None = None
-    recipient: str | None = None
-    recipient_raw: str | None = None
-    recipient_user_id: str | None = None
-    participant: str | None = None
-    client_reference: str | None = None
-    conversation_id: str | None = None
-    conversation_part_id: str | None = None
-    metadata: dict[str, str] = {}
-
-
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message as its recorded events tell it."""
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One message as its recorded events tell it. Snapshots keep it by position: fields are only ever appended."""
 
     account: str = ""
     provider: str = ""
@@ -96,6 +87,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     aliases: tuple[int, ...] = ()  #: message ids given out for those, first one first
     witnesses: dict[Outcome, Witness] = {}  #: first claim of each outcome
     person: Person = Person()
+    country: str | None = None  #: of the recipient's number; stays when the number is erased
+    erased_at: datetime | None = None  #: our clock, when the message was erased
 
     @property
     def is_known(self) -> bool:
@@ -195,12 +188,19 @@ def decide(message: Message, command: Command) -> tuple[AnyEvent, ...]:
 
 def _observe(message: Message, command: Observe) -> tuple[AnyEvent, ...]:
     said, receipt, claim = command.observation, command.receipt, command.observation.claim
-    judged = judge(message, command.key, claim.status)
+    believed = is_believed(said.occurred_at, receipt.received_at)
+    part = Part(said.part, said.parts) if said.part and said.parts and said.part <= said.parts <= PARTS_MAX else None
+    claimed = claim.status
+    if part is not None and RANK.get(claimed):
+        told = of_part(claimed, said.occurred_at if believed else None, part)
+        claimed = _of_all(claimed, message.evidence.join(told))
+    judged = judge(message, command.key, claimed)
     if judged is Verdict.REDELIVERED:
         return ()
     channel = _channel(message, said.channel or receipt.channel)
     kind = _kind(claim.status, claim.kind)
     advances = judged is Verdict.ADVANCE
+    personal = _news(message.person, said, said.item if receipt.keeps_items else b"")
     event = StatusObserved(
         account=receipt.account,
         provider=receipt.provider,
@@ -212,39 +212,57 @@ def _observe(message: Message, command: Observe) -> tuple[AnyEvent, ...]:
         closes=claim.closes,
         recognised=command.recognised,
         verdict=judged,
-        skipped=skipped(channel, message.status, claim.status, kind) if advances else (),
+        skipped=skipped(channel, message.status, claimed, kind) if advances else (),
         status_before=message.status,
-        status_after=claim.status if advances else message.status,
+        status_after=claimed if advances else message.status,
         kind_after=kind if advances else message.kind,
         occurred_at=said.occurred_at,
-        believed=is_believed(said.occurred_at, receipt.received_at),
+        believed=believed,
         received_at=receipt.received_at,
         event_id=said.event_id,
         date_text=said.date_text,
         error_code=said.error_code,
         transport=said.transport,
-        provider_account=said.provider_account,
+        provider_account=_new(said.provider_account, message.provider_account),
         request_digest=receipt.request_digest,
         item_digest=command.item_digest,
-        personal=ObservedDetails(
-            provider_message_id=said.provider_message_id,
-            provider_status=said.provider_status,
-            error_text=said.error_text,
-            recipient=said.recipient,
-            recipient_raw=said.recipient_raw,
-            recipient_user_id=said.recipient_user_id,
-            participant=said.participant,
-            client_reference=said.client_reference,
-            item=said.item if receipt.keeps_items else b"",
-        ),
+        part=part,
+        country=_new(country_of(personal.recipient), message.country),
+        personal=personal,
     )
-    if len(message.keys) >= OBSERVATIONS_MAX and message.evidence.join(lift(event)) == message.evidence:
+    asked_for = receipt.source is Source.POLL and command.recognised  # an answer counts for what it changes
+    if (asked_for or len(message.keys) >= OBSERVATIONS_MAX) and message.evidence.join(lift(event)) == message.evidence:
         return ()
-    if judged is Verdict.CONFLICT and receipt.delivery_wins and outcome(claim.status) is Outcome.DELIVERED:
+    if judged is Verdict.CONFLICT and receipt.delivery_wins and outcome(claimed) is Outcome.DELIVERED:
         why = "The account settles a conflict in favour of a confirmed delivery."
         rule = Correct(to=Outcome.DELIVERED, by=DELIVERY_WINS, why=why, relied_on=(), receipt=receipt)
         return (event, _correct(evolve(message, event), rule))
     return (event,)
+
+
+def _of_all(claimed: Status, evidence: Evidence) -> Status:
+    """Return what a claim about one part says of the message: no more than the evidence with it bears out."""
+    return claimed if RANK[claimed] <= RANK[evidence.progress] else evidence.progress
+
+
+def _news(person: Person, said: Observation, item: bytes) -> ObservedDetails:
+    """Return what an observation says, without the names that the message is known by already."""
+    recipient, raw = said.recipient, said.recipient_raw
+    return ObservedDetails(
+        provider_message_id=_new(said.provider_message_id, person.provider_message_id) or "",
+        provider_status=said.provider_status,
+        error_text=said.error_text,
+        recipient=_new(recipient, person.recipient),
+        recipient_raw=None if recipient is not None and raw in (recipient, recipient[1:]) else raw,
+        recipient_user_id=_new(said.recipient_user_id, person.recipient_user_id),
+        participant=_new(said.participant, person.participant),
+        client_reference=_new(said.client_reference, person.client_reference),
+        item=item,
+    )
+
+
+def _new(told: str | None, known: str | None) -> str | None:
+    return None if told == known else told
 
 
 def _channel(message: Message, told: Channel) -> Channel:
@@ -268,6 +286,7 @@ def _register(message: Message, command: Register) -> tuple[AnyEvent, ...]:
             channel=_channel(message, command.channel),
             registration=command.registration,
             queued_at=command.queued_at,
+            country=_new(country_of(command.details.recipient), message.country),
             received_at=command.receipt.received_at,
             personal=command.details,
         ),
@@ -287,6 +306,7 @@ def _link(message: Message, command: Link) -> tuple[AnyEvent, ...]:
             other=command.other,
             leads=command.leads,
             other_message_id=command.other_message_id,
+            country=_new(country_of(command.details.recipient), message.country),
             received_at=command.receipt.received_at,
             personal=command.details,
         ),
@@ -337,7 +357,8 @@ def evolve(message: Message, event: AnyEvent) -> Message:
                 registrations=message.registrations | {event.registration},
                 registered_at=message.registered_at or event.received_at,
                 queued_at=earliest(message.queued_at, event.queued_at),
-                person=_introduce(message.person, event.personal),
+                country=message.country or event.country,
+                person=introduce(message.person, event.personal),
             )
         case MessageLinked():
             origin = _origin(message, event)
@@ -349,7 +370,8 @@ def evolve(message: Message, event: AnyEvent) -> Message:
                 **origin,
                 links=(*message.links, event.other),
                 aliases=message.aliases + given_out,
-                person=_introduce(message.person, event.personal),
+                country=message.country or event.country,
+                person=introduce(message.person, event.personal),
             )
         case StatusCorrected():
             return msgspec.structs.replace(
@@ -361,6 +383,14 @@ def evolve(message: Message, event: AnyEvent) -> Message:
                 version=message.version + 1,
                 decisions=message.decisions | {event.correction} if event.correction else message.decisions,
                 since=event.received_at if event.status_after is not message.status else message.since,
+            )
+        case MessageErased():
+            return msgspec.structs.replace(
+                message,
+                **_origin(message, event),
+                erased_at=message.erased_at or event.received_at,
+                person=NOBODY,
+                evidence=message.evidence.wordless(),
             )
         case _:
             assert_never(event)
@@ -375,49 +405,47 @@ def lift(event: StatusObserved) -> Evidence:
         kind = event.kind or FailureKind.FAILED
         failure = Failure(at, kind, event.error_code or "", event.personal.error_text or "")
         return Evidence(closed=event.closes, first_at={Status.FAILED: at}, failures=(failure,))
+    if event.part is not None:
+        return of_part(event.claim, at, event.part)  # a report that is the last one of its part closes nothing
     return Evidence(progress=event.claim, closed=event.closes, first_at={event.claim: at})
 
 
 def _observed(message: Message, event: StatusObserved) -> Message:
-    claim, judged = event.claim, verdict(message.status, event.claim)
+    claim, evidence = event.claim, message.evidence.join(lift(event))
+    if event.part is not None and RANK.get(claim):
+        claim = _of_all(claim, evidence)
+    judged = verdict(message.status, claim)
     advances = judged is Verdict.ADVANCE
     first_received, witnesses = message.first_received, message.witnesses
     if claim is not Status.UNKNOWN and claim not in first_received:
         first_received = {**first_received, claim: event.received_at}
     side = outcome(claim)
     if side is not Outcome.PENDING and side not in witnesses:
-        witnesses = {**witnesses, side: _witness(event)}
-    return Message(
-        account=message.account or event.account,
-        provider=message.provider or event.provider,
-        channel=_channel(message, event.channel),
-        status=claim if advances else message.status,
-        kind=_kind(claim, event.kind) if advances else message.kind,
-        evidence=message.evidence.join(lift(event)),
-        keys=message.keys | {event.key},
-        conflict=Conflict.OPEN if judged is Verdict.CONFLICT else message.conflict,
-        corrections=message.corrections,
-        version=message.version + 1,
-        first_received=first_received,
-        since=event.received_at if advances else message.since,
-        last_heard_at=event.received_at,
-        registrations=message.registrations,
-        decisions=message.decisions,
-        registered_at=message.registered_at,
-        queued_at=message.queued_at,
-        transport=message.transport or event.transport,
-        provider_account=message.provider_account or event.provider_account,
-        linked_to=message.linked_to,
-        links=message.links,
-        aliases=message.aliases,
-        witnesses=witnesses,
-        person=_meet(message.person, event.personal),
-    )
+        witnesses = {**witnesses, side: _witness(event, claim)}
+    changed: dict[str, Any] = {
+        "evidence": evidence,
+        "keys": message.keys | {event.key},
+        "version": message.version + 1,
+        "first_received": first_received,
+        "last_heard_at": event.received_at,
+        "transport": message.transport or event.transport,
+        "provider_account": message.provider_account or event.provider_account,
+        "witnesses": witnesses,
+        "country": message.country or event.country,
+        "person": meet(message.person, event.personal),
+    }
+    if not message.is_known:
+        changed |= _origin(message, event)
+    if advances:
+        changed |= {"status": claim, "kind": _kind(claim, event.kind), "since": event.received_at}
+    elif judged is Verdict.CONFLICT:
+        changed["conflict"] = Conflict.OPEN
+    return msgspec.structs.replace(message, **changed)
 
 
-def _witness(event: StatusObserved) -> Witness:
+def _witness(event: StatusObserved, claim: Status) -> Witness:
     return Witness(
-        status=event.claim,
+        status=claim,
         source=event.source,
         received_at=event.received_at,
         kind=event.kind,
@@ -432,40 +460,3 @@ def _origin(message: Message, event: AnyEvent) -> dict[str, str | Channel]:
         "provider": message.provider or event.provider,
         "channel": _channel(message, event.channel),
     }
-
-
-def _meet(person: Person, told: ObservedDetails) -> Person:
-    """Fill in what an observation knows and we did not."""
-    if (
-        person.provider_message_id
-        and person.recipient
-        and (person.recipient_raw or not told.recipient_raw)
-        and not (told.recipient_user_id or told.participant or told.client_reference)
-    ):
-        return person
-    return Person(
-        provider_message_id=person.provider_message_id or told.provider_message_id or None,
-        recipient=person.recipient or told.recipient,
-        recipient_raw=person.recipient_raw or told.recipient_raw,
-        recipient_user_id=person.recipient_user_id or told.recipient_user_id,
-        participant=person.participant or told.participant,
-        client_reference=person.client_reference or told.client_reference,
-        conversation_id=person.conversation_id,
-        conversation_part_id=person.conversation_part_id,
-        metadata=person.metadata,
-    )
-
-
-def _introduce(person: Person, told: RegisteredDetails) -> Person:
-    """Fill in what the sender knows and we did not."""
-    return Person(
-        provider_message_id=person.provider_message_id or told.provider_message_id,
-        recipient=person.recipient or told.recipient,
-        recipient_raw=person.recipient_raw,
-        recipient_user_id=person.recipient_user_id,
-        participant=person.participant,
-        client_reference=person.client_reference or told.client_reference,
-        conversation_id=person.conversation_id or told.conversation_id,
-        conversation_part_id=person.conversation_part_id or told.conversation_part_id,
-        metadata={**told.metadata, **person.metadata},
-    )

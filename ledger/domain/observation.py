@@ -27,6 +27,13 @@ class Claim(msgspec.Struct, frozen=True):
     closes: bool = False  #: the provider says that no further report will come
 
 
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """Which part of a long message, from 1, of how many."""
+
+    number: int
+    count: int
+
+
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """One statement about one message to one recipient."""
 
@@ -46,5 +53,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     recipient_user_id: str | None = None  #: an identifier that is not a phone number (business-scoped id)
     participant: str | None = None  #: the member of a group this is about
     provider_account: str | None = None  #: which of the customer's accounts or numbers, as the provider names it
+    part: int | None = None  #: which part of a long message this is about, from 1; absent: all of it
+    parts: int | None = None  #: of how many, where the provider reports parts one by one
     client_reference: str | None = None  #: what the sender attached to the message and the provider echoed
     item: bytes = b""  #: the provider's own item, verbatim: the evidence

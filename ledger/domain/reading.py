@@ -65,29 +65,29 @@ def times(message: Message) -> dict[str, Instant | None]:
 
 def time_of(message: Message, status: Status) -> Instant | None:
     """Return when a status was reached; None if it never was."""
-    first_at = message.evidence.first_at
-    told = first_at.get(status)
+    evidence = message.evidence
+    told = evidence.first_at.get(status)
     if told is not None:
         return Instant(told, Basis.PROVIDER)
-    if status is Status.QUEUED and message.queued_at is not None:
-        return Instant(message.queued_at, Basis.PROVIDER)
     received = message.first_received.get(status)
-    if status in _IMPLIED:
-        later = [step for step in CHAIN[RANK[status] + 1 :] if step in first_at]
-        implied = min((at for step in later if (at := first_at[step]) is not None), default=None)
+    if status in _IMPLIED and RANK[evidence.progress] > RANK[status]:
+        later = [step for step in CHAIN[RANK[status] + 1 :] if step in evidence.first_at]
+        implied = min((at for step in later if (at := evidence.first_at[step]) is not None), default=None)
         if implied is not None:
             return Instant(implied, Basis.IMPLIED)
         if received is None:
             received = min((message.first_received[step] for step in later), default=None)
-    if status is Status.QUEUED and received is None:
-        received = message.registered_at
+    elif status is Status.QUEUED:
+        if message.queued_at is not None:
+            return Instant(message.queued_at, Basis.PROVIDER)
+        received = received or message.registered_at
     return Instant(received, Basis.RECEIVED) if received is not None else None
 
 
 def last_updated(message: Message) -> datetime | None:
     """Return the time of the shown status; of registration or latest receipt while nothing has been claimed."""
     if message.status is Status.UNKNOWN:
-        return message.registered_at or message.last_heard_at
+        return message.registered_at or message.last_heard_at or message.erased_at
     shown = time_of(message, message.status)
     if shown is not None and shown.basis is not Basis.RECEIVED:
         return shown.at

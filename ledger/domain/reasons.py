@@ -21,7 +21,7 @@ import msgspec
 from ledger.domain.status import FailureKind
 
 #: Changes with every change of the catalogue's data, so that a reader can tell which one explained a message.
-CATALOGUE_VERSION: Final = "2026-11-21.1"
+CATALOGUE_VERSION: Final = "2026-11-25.1"
 #: Longer texts are shown as they are but not compared with the known ones.
 TEXT_COMPARED_CHARS_MAX: Final = 300
 #: How much of an unknown code a title repeats.
@@ -100,6 +100,17 @@ def explain(*, provider: str, code: str | None, text: str | None, kind: FailureK
         if known is not None:
             return known if said is None else _worded(known, said)
     return _explain_rest(provider, _clean(code), said, kind)
+
+
+def recall(provider: str, code: str | None, title: str) -> Reason:
+    """Return what the catalogue says of a reason that was explained before, and of which code and title were kept.
+
+    Its text is ours. A reason that the catalogue has lost since comes with the advice for reasons that are not known.
+    """
+    known = _known(provider, code) if code is not None else None
+    if known is not None and known.title == title:
+        return known
+    return _TITLES.get(title) or Reason(Stage.PROVIDER, Category.UNKNOWN, code, title, title, *_UNKNOWN_ADVICE, False)
 
 
 def _explain_sender(provider: str, code: str | None, said: str | None) -> Reason:
@@ -269,6 +280,16 @@ def _read_codes() -> dict[str, dict[str, Reason]]:
     return codes
 
 
+def _read_aliases(codes: Mapping[str, dict[str, Reason]]) -> dict[str, dict[str, Reason]]:
+    """Return codes for providers that pass on those of another. Codes of their own go before."""
+    aliases: dict[str, dict[str, Reason]] = {}
+    for row in _rows("aliases.csv"):
+        if row["provider"] in aliases or row["same_as"] not in codes:
+            raise ValueError(f"aliases.csv: {row['provider']} occurs twice, or {row['same_as']} has no codes")
+        aliases[row["provider"]] = {**codes[row["same_as"]], **codes.get(row["provider"], {})}
+    return aliases
+
+
 def _spelled_out(code: str) -> Sequence[str]:
     """Return the codes that a cell stands for: itself, or all of `first-last`."""
     span = re.fullmatch(r"([0-9]+)-([0-9]+)", code)
@@ -300,7 +321,8 @@ def _index(rows: Sequence[_Text]) -> dict[str, Reason]:
 
 
 _ADVICE: Final = _read_advice()
-_CODES: Final = _read_codes()
+_OWN_CODES: Final = _read_codes()
+_CODES: Final = {**_OWN_CODES, **_read_aliases(_OWN_CODES)}
 _LOCAL: Final = _read_texts()
 _TEXTS: Final = tuple(_LOCAL.values())
 #: The keys of texts.csv are codes that a sender may use for its own failures.
@@ -308,3 +330,9 @@ _LOCAL_CODES: Final = {key: row.reason for key, row in _LOCAL.items()}
 _EXACT: Final = _index(_TEXTS)
 _GENERIC_ADVICE: Final = _ADVICE["unknown:unknown"][0]
 _RETRY_UNKNOWN: Final = Retry(RetryClass.UNKNOWN)
+_UNKNOWN_ADVICE: Final = (_GENERIC_ADVICE, _RETRY_UNKNOWN)
+#: Reasons that are known by their words, or stand for a provider's failures without a code.
+_TITLES: Final = {
+    **{row[UNCODED].title: row[UNCODED] for row in _CODES.values() if UNCODED in row},
+    **{row.reason.title: row.reason for row in _TEXTS},
+}

@@ -9,6 +9,7 @@ only. FAILED and the delivered branch are not comparable; a claim that would cro
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 
@@ -152,6 +153,7 @@ def verdict(current: Status, claimed: Status) -> Verdict:
     return VERDICTS[current][claimed]
 
 
+@cache
 def skipped(channel: Channel, current: Status, claimed: Status, kind: FailureKind | None) -> tuple[Status, ...]:
     """List the documented steps that an advance jumped over, lowest first; empty for a documented advance.
 

@@ -1,11 +1,17 @@
 """Who is asking: one API key, one account, one channel, one budget."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
 from starlette.requests import Request
 
+from ledger.http.edge import Edge
 from ledger.http.problems import Problem
 from ledger.store.keys import ApiKey, ApiKeys, KeyState
 from ledger.store.rate_limits import Limited, RateLimiter
+
+T = TypeVar("T")
 
 
 class KeyMissing(Exception):
@@ -21,7 +27,7 @@ class KeyDeprecated(Exception):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Admits requests. Blocking: runs in a reader thread together with what it protects."""
+    """Admits requests. Runs in a fiber together with what it protects."""
 
     keys: ApiKeys
     limiter: RateLimiter | None
@@ -67,6 +73,20 @@ def as_problem(error: Exception) -> Problem:
             return Problem("rate_limited", detail, headers={"retry-after": str(seconds)}, retry_at=retry_at)
         case _:
             raise error
+
+
+async def admitted(edge: Edge, access: Access, request: Request, then: Callable[[ApiKey], T]) -> tuple[ApiKey, T]:
+    """Admit the key that came with a request, and read with it, in one fiber. Raises Problem."""
+    secret = secret_of(request)
+
+    def admit_and_then() -> tuple[ApiKey, T]:
+        key = access.admit(secret)
+        return key, then(key)
+
+    try:
+        return await edge.read(admit_and_then)
+    except REFUSALS as refused:
+        raise as_problem(refused) from None
 
 
 REFUSALS = (KeyMissing, KeyUnknown, KeyDeprecated, Limited)

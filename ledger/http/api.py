@@ -2,16 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from os import urandom
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import URL
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger.domain.events import RegisteredDetails
@@ -19,9 +20,10 @@ from ledger.domain.message import AlreadyLinked, NotInConflict
 from ledger.domain.reading import is_final
 from ledger.domain.status import Outcome, Status
 from ledger.http import queries, render
-from ledger.http.access import REFUSALS, Access, as_problem, secret_of
+from ledger.http.access import Access, admitted
 from ledger.http.edge import Edge
-from ledger.http.problems import FieldError, Problem, invalid_body, invalid_field, invalid_parameter
+from ledger.http.inputs import decoded, read_body
+from ledger.http.problems import FieldError, Problem, invalid_field, invalid_parameter
 from ledger.http.shapes import (
     CorrectionRequest,
     HandoffRequest,
@@ -32,22 +34,21 @@ from ledger.http.shapes import (
     RegisterRequest,
 )
 from ledger.ingest.register import QUEUED, SENT, Correction, LocalFailure, Registration, Sender
-from ledger.store import idempotency
-from ledger.store.application import Ledger
+from ledger.store import access_log, idempotency
+from ledger.store.application import Archived, Ledger
 from ledger.store.keys import ApiKey
-from ledger.wire.contract import Account
+from ledger.wire.contract import Account, Provider
 from projections.current_status import CurrentStatus, Opened
 
 T = TypeVar("T")
 
-BODY_BYTES_MAX: Final = 64 * 1024
 WAIT_SECONDS_MAX: Final = 30
 _WAIT_STEP_SECONDS: Final = 0.1
 _NOT_FOUND: Final = "No message of this id is visible to this key."
 
 
 class NativeApi:
-    """Handlers. Each admits the key and does its reading in one reader thread."""
+    """Handlers. Each admits the key and does its reading in one fiber."""
 
     def __init__(
         self,
@@ -57,7 +58,9 @@ class NativeApi:
         access: Access,
         messages: CurrentStatus,
         accounts: dict[str, Account],
+        providers: Mapping[str, Provider],
         public_url: str | None,
+        recurring: Callable[[str, str, str], bool] = lambda _account, _channel, _recipient: False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._edge = edge
@@ -65,7 +68,9 @@ class NativeApi:
         self._access = access
         self._messages = messages
         self._accounts = accounts
+        self._providers = providers
         self._public_url = public_url
+        self._recurring = recurring
         self._now = now
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -80,7 +85,15 @@ class NativeApi:
         if known is not None and tag in [candidate.strip().removeprefix("W/") for candidate in known.split(",")]:
             return Response(status_code=304, headers={"etag": tag})
         headers = {"etag": tag, **({"preference-applied": f"wait={seconds}"} if seconds else {})}
-        return _json(render.message(opened, asked, self._base(request)), headers=headers)
+        recurs = await self._edge.read(self._recurs, opened)
+        return _json(render.message(opened, asked, self._base(request), recurs=recurs), headers=headers)
+
+    def _recurs(self, opened: Opened) -> bool | None:
+        """Tell whether a failed message's recipient is one for whom errors recur; None for other messages."""
+        message = opened.message
+        if message.status is not Status.FAILED or message.person.recipient is None:
+            return None
+        return self._recurring(message.account, message.channel.value, message.person.recipient)
 
     async def newest(self, request: Request) -> Response:
         def read(key: ApiKey) -> tuple[int, list[Opened]]:
@@ -97,19 +110,23 @@ class NativeApi:
 
     async def history(self, request: Request) -> Response:
         def read(key: ApiKey) -> HistoryPage:
-            told = queries.parameters(request, ("as_of", "cursor", "limit"))
+            told = queries.parameters(request, ("as_of", "clock", "cursor", "limit"))
             count, as_of = queries.limit(told), queries.instant(told, "as_of")
+            clock = queries.choice(told, "clock", render.CLOCKS)
             start = _position(told)
             asked = queries.message_id(request.path_params["message_id"])
             opened = self._visible(key, asked)
-            events = self._ledger.history(opened.stream_id)
-            if as_of is not None:
-                events = [recorded for recorded in events if recorded.recorded_at <= as_of]
+            access_log.record(self._ledger, key.id, "history", message_id=asked, account=key.account)
+            try:
+                events = render.as_of(self._ledger.history(opened.stream_id), as_of, clock)
+            except Archived as archived:
+                raise Problem("archived", "Whoever runs the service can restore it.") from archived
             steps = list(render.replay(events))
             page = [item for item, _ in steps[start : start + count]]
             return HistoryPage(
                 message_id=asked,
                 as_of=as_of,
+                clock=clock,
                 status=steps[-1][1].status if steps else Status.UNKNOWN,
                 items=page,
                 next_cursor=str(start + count) if start + count < len(steps) else None,
@@ -121,11 +138,11 @@ class NativeApi:
     # Writing ----------------------------------------------------------------------------------------------------------
 
     async def register(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await read_body(request)
 
         def prepare(key: ApiKey) -> tuple[Sender, Registration, bytes, UUID]:
             queries.parameters(request, ())
-            told, idempotency_key = _decoded(body, RegisterRequest), _idempotency_key(request)
+            told, idempotency_key = decoded(body, RegisterRequest), _idempotency_key(request)
             if told.channel is not key.channel:
                 raise invalid_field("channel", f"this key belongs to channel {key.channel}")
             sender, registration = self._sender(key), _registration(told)
@@ -156,11 +173,11 @@ class NativeApi:
         return _json(answer, 201, headers={"location": url, **replayed})
 
     async def hand_off(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await read_body(request)
 
         def prepare(key: ApiKey) -> tuple[int, Opened, HandoffRequest]:
             asked, opened = self._asked(request, key)
-            told = _decoded(body, HandoffRequest)
+            told = decoded(body, HandoffRequest)
             if (told.provider_message_id is None) == (told.failure is None):
                 both = "give either provider_message_id or failure"
                 errors = (FieldError("provider_message_id", both), FieldError("failure", both))
@@ -182,17 +199,21 @@ class NativeApi:
             known_as = opened.message.person.provider_message_id
             if known_as is not None and known_as != told.provider_message_id:
                 raise Problem("already_handed_off", "A retry is a message of its own: register it.")
-            job, leading = sender.hand_off(opened.stream_id, opened.message_id, registration, now)
+            recipient = opened.message.person.recipient
+            job, leading = sender.hand_off(opened.stream_id, opened.message_id, registration, now, recipient)
             await self._edge.read(self._require_channel, key, leading)
             if leading == opened.stream_id:
                 job = sender.acknowledge(leading, registration, now)
         return await self._written(request, job, asked)
 
     async def correct(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await read_body(request)
 
         def prepare(key: ApiKey) -> tuple[int, Opened, CorrectionRequest]:
-            return *self._asked(request, key), _decoded(body, CorrectionRequest)
+            asked, opened = self._asked(request, key)
+            told = decoded(body, CorrectionRequest)
+            access_log.record(self._ledger, key.id, "correct", message_id=asked, account=key.account)
+            return asked, opened, told
 
         key, (asked, opened, told) = await self._admitted(request, prepare)
         correction = Correction(to=Outcome(told.to), by=told.by, why=told.why, relied_on=tuple(told.relied_on))
@@ -202,16 +223,7 @@ class NativeApi:
     # Shared -----------------------------------------------------------------------------------------------------------
 
     async def _admitted(self, request: Request, then: Callable[[ApiKey], T]) -> tuple[ApiKey, T]:
-        secret = secret_of(request)
-
-        def admit_and_then() -> tuple[ApiKey, T]:
-            key = self._access.admit(secret)
-            return key, then(key)
-
-        try:
-            return await self._edge.read(admit_and_then)
-        except REFUSALS as refused:
-            raise as_problem(refused) from None
+        return await admitted(self._edge, self._access, request, then)
 
     def _asked(self, request: Request, key: ApiKey) -> tuple[int, Opened]:
         """Return the id that the path names, and its message."""
@@ -234,13 +246,15 @@ class NativeApi:
 
     def _base(self, request: Request) -> str:
         """Return where callers reach this API: as configured, else as this request did."""
-        return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
+        return base_of(request, self._public_url)
 
     def _sender(self, key: ApiKey) -> Sender:
         account = self._accounts.get(key.account)
         if account is None:
             raise Problem("account_unknown", "The key's account is no longer configured.")
-        return Sender(account.name, account.provider, self._ledger.names)
+        reference_of = self._providers[account.provider].reference_of
+        told = () if reference_of is None else (partial(reference_of, account),)
+        return Sender(account.name, account.provider, self._ledger.names, *told)
 
     async def _written(self, request: Request, job: Any, asked: int) -> Response:
         try:
@@ -268,6 +282,20 @@ class NativeApi:
         return opened
 
 
+def base_of(request: Request, public_url: str | None) -> str:
+    """Return where callers reach this API: as configured, else as this request did."""
+    scope = request.scope
+    return public_url or _origin(scope["scheme"], request.headers.get("host"), scope.get("server"))
+
+
+@lru_cache(256)
+def _origin(scheme: str, host: str | None, server: tuple[str, int | None] | None) -> str:
+    headers = [(b"host", host.encode("latin-1"))] if host else []
+    told = {"type": "http", "scheme": scheme, "server": server, "path": "/", "query_string": b"", "headers": headers}
+    url = URL(scope=told)
+    return f"{url.scheme}://{url.netloc}"
+
+
 def _registration(told: RegisterRequest) -> Registration:
     conversation = told.conversation
     return Registration(
@@ -289,32 +317,6 @@ def _registration(told: RegisterRequest) -> Registration:
 
 def _accepted_as(provider_status: str | None) -> str | None:
     return None if provider_status is None else SENT if provider_status == SENT else QUEUED
-
-
-async def _body(request: Request) -> bytes:
-    """Return the body. It is read into its shape only once the key has been admitted."""
-    media_type = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-    if media_type != "application/json":
-        raise Problem("content_type_unsupported", "Send application/json.")
-    body = b""
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_BYTES_MAX:
-                raise Problem("body_too_large", f"The limit is {BODY_BYTES_MAX} bytes.")
-    except ClientDisconnect:
-        raise Problem("malformed_request", "The body is incomplete.") from None
-    return body
-
-
-def _decoded(body: bytes, type_: type[T]) -> T:
-    """Raise Problem naming the field that is wrong."""
-    try:
-        return msgspec.json.decode(body, type=type_)
-    except msgspec.ValidationError as error:
-        raise invalid_body(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Problem("malformed_request", "The body is not JSON.") from None
 
 
 def _idempotency_key(request: Request) -> str | None:

@@ -1,6 +1,7 @@
 """The ASGI application: callbacks on the lean path, everything else routed."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -12,17 +13,24 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledger.domain.status import Channel
-from ledger.http import metrics, openapi
+from ledger.http import endpoint_routes, metrics, openapi
 from ledger.http.api import NativeApi
 from ledger.http.compat import CompatApi
 from ledger.http.edge import Edge
+from ledger.http.endpoints import Endpoints
+from ledger.http.evidence import EvidenceApi
 from ledger.http.health import Health
+from ledger.http.intercom import IntercomApp
+from ledger.http.pages import serving
 from ledger.http.problems import Problem, response
+from ledger.http.reports import ReportsApi
 from ledger.http.routes import Operation, operations
+from ledger.http.streams import Streams
+from ledger.http.traffic import Counter
 from ledger.http.webhooks import PATH, Webhooks
 
 _log = structlog.get_logger("ledger.http")
@@ -38,7 +46,7 @@ class Application:
     """Dispatches. `drain` is called when the server has been told to stop."""
 
     def __init__(self, webhooks: Webhooks, routed: ASGIApp, edge: Edge) -> None:
-        self._webhooks = webhooks
+        self.webhooks = webhooks  #: reached past ASGI as well (`ledger.http.protocol`)
         self._routed = routed
         self._edge = edge
 
@@ -47,7 +55,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PATH):
-            await self._webhooks(scope, receive, send)
+            await self.webhooks(scope, receive, send)
         else:
             await self._routed(scope, receive, send)
 
@@ -72,21 +80,39 @@ def build(
     api: NativeApi,
     compat: CompatApi,
     health: Health,
+    evidence: EvidenceApi,
+    streams: Streams,
+    intercom: IntercomApp,
+    reports: ReportsApi,
+    traffic: Counter,
+    endpoints: Endpoints,
+    screens: Sequence[BaseRoute],
 ) -> Application:
-    """Build the application. The edge is opened and closed with it."""
+    """Build the application. The edge is opened and closed with it. `screens` are the routes of pages."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         edge.open()
+        streams.broadcaster.open()
+        tasks = [asyncio.create_task(traffic.run()), asyncio.create_task(health.watch())]
         try:
             yield
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await streams.broadcaster.close()
             await edge.close()
 
-    table = operations(api, compat, health)
+    table = [
+        *operations(api, compat, health, reports, evidence, streams=streams, intercom=intercom),
+        *endpoint_routes.operations(endpoints),
+    ]
     described = openapi.document(table)
     routes = [
         *_routes(table),
+        *serving.routes(),
+        *screens,
         Route("/openapi.json", _static(msgspec.json.encode(described), "application/json")),
         Route("/docs", _static(openapi.page(described).encode(), "text/html; charset=utf-8")),
         Route("/docs/style.css", _static(openapi.STYLE.encode(), "text/css; charset=utf-8")),
@@ -116,7 +142,7 @@ def _route(path: str, operations: dict[str, Operation]) -> Route:
             except Exception:
                 _log.exception("request_failed", route=path)
                 answer = response(Problem("internal", "The failure is logged under this request_id."), request_id)
-        metrics.REQUESTS.labels(path, str(answer.status_code)).inc()
+        metrics.count_request(path, answer.status_code)
         return _signed_off(answer, request_id)
 
     return Route(path.replace("{channel}", "{channel:channel}"), endpoint, methods=list(operations), name=path)

@@ -1,25 +1,32 @@
-"""The asynchronous side of the writer, and the threads that read.
+"""The asynchronous side of the store: jobs for the writer, and functions that read, in fibers.
 
-A request waits on a future of the event loop; the writer hands a whole batch back with one wake-up.
+Whoever submits a job leaves a function that is called in the event loop when the job has ended; the writer hands a
+whole batch back with one wake-up.
 """
 
 import asyncio
-import functools
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
+
+import structlog
 
 from ledger.http.problems import unavailable
 from ledger.ingest.writer import Done, Job, QueueFull, Writer
 from ledger.store.application import StoreUnavailable
+from ledger.store.fiber import spawn
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Called once a job has ended, with its error: None if it is on record.
+Then = Callable[[Job, Exception | None], None]
+
 #: An answer leaves within 5 s of a request's arrival, whatever the database does.
 ANSWER_SECONDS_MAX: Final = 4.5
-READERS: Final = 6
 _EXPIRY_STEP_SECONDS: Final = 0.1
+
+_log = structlog.get_logger("ledger.edge")
 
 
 class Edge:
@@ -27,21 +34,32 @@ class Edge:
 
     def __init__(self, build_writer: Callable[[Callable[[list[Job]], None]], Writer]) -> None:
         self._build_writer = build_writer
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
         self.writer: Writer | None = None
-        self._deadlines: dict[asyncio.Future[None], float] = {}
+        self._deadlines: deque[tuple[float, Job]] = deque()
+        self._reads: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._expiry: asyncio.Task[None] | None = None
         self.is_draining = False
+        #: Called in the event loop when jobs have ended, so that whoever follows the log need not wait to look.
+        self.on_written: Callable[[], None] | None = None
+        #: Called when the server is about to end.
+        self.on_drain: Callable[[], None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether a job would be refused: it need not be prepared then."""
+        return self.writer is not None and self.writer.is_full
 
     def drain(self) -> None:
         """Note that the server is about to end: what waits for something to change is answered with what is known."""
         self.is_draining = True
+        if self.on_drain is not None:
+            self.on_drain()
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.writer = self._build_writer(self._deliver)
-        self.writer.start()
+        self.writer.start(self._loop)
         self._expiry = self._loop.create_task(self._expire())
 
     async def close(self) -> None:
@@ -49,39 +67,61 @@ class Edge:
             self._expiry.cancel()
         if self.writer is not None:
             await asyncio.to_thread(self.writer.close)
-        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def submit(self, job: Job, then: Then) -> None:
+        """Queue a job; `then` is called in the event loop once it has ended, or when it has waited too long.
+
+        Raises QueueFull: `then` is not called in that case.
+        """
+        assert self._loop is not None  # noqa: S101  # opened with the application
+        assert self.writer is not None  # noqa: S101
+        job.waiter = then
+        self.writer.submit(job)
+        self._deadlines.append((self._loop.time() + ANSWER_SECONDS_MAX, job))
 
     async def write(self, job: Job, seconds: float = ANSWER_SECONDS_MAX) -> Done:
         """Return once the job is on record. Raises Problem `unavailable`, Poisoned, and the domain's refusals."""
-        assert self._loop is not None  # noqa: S101  # opened with the application
-        assert self.writer is not None  # noqa: S101
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        job.waiter = waiter
+        assert self._loop is not None  # noqa: S101
+        ended: asyncio.Future[Exception | None] = self._loop.create_future()
+
+        def then(_: Job, error: Exception | None) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
         try:
-            self.writer.submit(job)
+            self.submit(job, then)
         except QueueFull:
             raise unavailable() from None
-        self._deadlines[waiter] = self._loop.time() + seconds
         try:
-            await waiter
+            error = await asyncio.wait_for(ended, seconds)
         except TimeoutError:
             raise unavailable() from None
-        finally:
-            del self._deadlines[waiter]
-        if isinstance(job.error, StoreUnavailable):
-            raise unavailable() from job.error
-        if job.error is not None:
-            raise job.error
-        assert job.done is not None  # noqa: S101  # a delivered job has ended
+        if isinstance(error, StoreUnavailable):
+            raise unavailable() from error
+        if error is not None:
+            raise error
+        assert job.done is not None  # noqa: S101  # a job without an error has been done
         return job.done
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking read in a reader thread. Raises Problem `unavailable`."""
+        """Run a function that reads from the store, in a fiber. Raises Problem `unavailable`."""
         assert self._loop is not None  # noqa: S101
-        call = functools.partial(function, *args, **kwargs)
+        ended: asyncio.Future[T] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                result = function(*args, **kwargs)
+            except Exception as error:
+                if not ended.done():
+                    ended.set_exception(error)
+            else:
+                if not ended.done():
+                    ended.set_result(result)
+
+        spawn(self._loop, run)
+        self._reads.append((self._loop.time() + ANSWER_SECONDS_MAX, ended))
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                return await self._loop.run_in_executor(self._readers, call)
+            return await ended
         except (StoreUnavailable, TimeoutError) as error:
             raise unavailable("The ledger cannot be read right now.") from error
 
@@ -90,18 +130,36 @@ class Edge:
         assert self._loop is not None  # noqa: S101
         while True:
             await asyncio.sleep(_EXPIRY_STEP_SECONDS)
-            now = self._loop.time()
-            for waiter in [waiter for waiter, deadline in self._deadlines.items() if deadline <= now]:
-                if not waiter.done():
-                    waiter.set_exception(TimeoutError())
+            now, deadlines, reads = self._loop.time(), self._deadlines, self._reads
+            while reads and (reads[0][0] <= now or reads[0][1].done()):
+                _, ended = reads.popleft()
+                if not ended.done():
+                    ended.set_exception(TimeoutError())
+            while deadlines and (deadlines[0][0] <= now or deadlines[0][1].waiter is None):
+                _, job = deadlines.popleft()
+                _end(job, StoreUnavailable("took too long to be written"))
 
     def _deliver(self, jobs: list[Job]) -> None:
         assert self._loop is not None  # noqa: S101
-        self._loop.call_soon_threadsafe(_wake, jobs)
+        self._loop.call_soon(_wake, jobs)
+        if self.on_written is not None:
+            self._loop.call_soon(self.on_written)
 
 
 def _wake(jobs: list[Job]) -> None:
     for job in jobs:
-        waiter = job.waiter
-        if isinstance(waiter, asyncio.Future) and not waiter.done():
-            waiter.set_result(None)
+        _end(job, job.error)
+
+
+def _end(job: Job, error: Exception | None) -> None:
+    """Call whoever waits, once: the writer may end a job that was given up before.
+
+    A mistake in answering one request must not keep others from their answers.
+    """
+    then: Then | None = job.waiter
+    if then is not None:
+        job.waiter = None
+        try:
+            then(job, error)
+        except Exception:
+            _log.exception("answer_failed")

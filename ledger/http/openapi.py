@@ -42,12 +42,15 @@ def document(operations: list[Operation]) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    responses = {str(status): _response(text, type_) for status, (text, type_) in operation.answers.items()}
+    responses = {
+        str(status): _response(text, type_, CONTENT_TYPE if type_ is ProblemBody else "application/json")
+        for status, (text, type_) in operation.answers.items()
+    }
     error_type = operation.error or ProblemBody
     media_type = "application/json" if operation.error else CONTENT_TYPE
     if operation.needs_key:
         responses["4XX"] = _response("The request was not accepted.", error_type, media_type)
-        responses["503"] = _response("Nothing was recorded or read; try again shortly.", ProblemBody, CONTENT_TYPE)
+        responses["503"] = _response("Nothing was recorded or read; try again shortly.", ProblemBody)
     described: dict[str, Any] = {
         "summary": operation.summary,
         "tags": [operation.group],
@@ -75,6 +78,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _response(text: str, type_: Any, media_type: str = "application/json") -> dict[str, Any]:
     told: dict[str, Any] = {"description": text}
+    media_type = CONTENT_TYPE if type_ is ProblemBody else media_type
     if isinstance(type_, str):
         told["content"] = {type_: {"schema": {"type": "string"}}}
     elif type_ is not None:

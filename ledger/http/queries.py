@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -20,6 +20,8 @@ LIMIT_DEFAULT: Final = 50
 _TEXT_CHARACTERS_MAX: Final = 512
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR: Final = struct.Struct("!qq")
+#: A blank before what ends a text as an offset does.
+_LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:?[0-9]{2}\Z)")
 FILTERS: Final = (
     "status", "provider", "provider_message_id", "client_reference", "recipient", "failure_category", "conflict",
     "clock", "since", "until",
@@ -54,18 +56,32 @@ def limit(told: Mapping[str, str]) -> int:
     return int(text)
 
 
+def choice(told: Mapping[str, str], name: str, allowed: Sequence[str]) -> str:
+    """Return one of several words; the first unless told."""
+    word = told.get(name, allowed[0])
+    if word not in allowed:
+        raise invalid_parameter(name, f"must be one of {', '.join(allowed)}")
+    return word
+
+
 def instant(told: Mapping[str, str], name: str) -> datetime | None:
-    """Return an instant given as RFC 3339. A "+" that the URL turned into a blank is understood."""
+    """Return an instant given as RFC 3339. Raises Problem that names the parameter."""
     text = told.get(name)
-    if text is None:
-        return None
     try:
-        at = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text)
-        if at.tzinfo is None:
-            raise ValueError
-        return at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise invalid_parameter(name, "must be an RFC 3339 time with an offset, such as 2026-11-21T12:00:00Z") from None
+        return None if text is None else rfc3339(text)
+    except ValueError as problem:
+        raise invalid_parameter(name, str(problem)) from None
+
+
+def rfc3339(text: str) -> datetime:
+    """Return a time with an offset. A "+" that a URL turned into a blank is understood. Raises ValueError."""
+    try:
+        at = datetime.fromisoformat(_LOST_PLUS.sub("+", text.strip().upper()))
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last day of all reach beyond them in UTC
+        pass
+    raise ValueError("must be an RFC 3339 time with an offset, such as 2026-11-21T12:00:00Z")
 
 
 def filters(told: Mapping[str, str], account: str, channel: str) -> Filters:

@@ -1,9 +1,17 @@
 """From a message and its history to the answers of the native API."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
-from ledger.domain.events import AnyEvent, MessageLinked, MessageRegistered, StatusCorrected, StatusObserved
+from ledger.domain.events import (
+    AnyEvent,
+    MessageErased,
+    MessageLinked,
+    MessageRegistered,
+    StatusCorrected,
+    StatusObserved,
+)
 from ledger.domain.message import Message, evolve
 from ledger.domain.reading import TIMES, is_final, keep_polling, last_updated, may_still_become, times
 from ledger.domain.status import SENTENCES, Conflict, Status, Verdict
@@ -22,8 +30,8 @@ from projections.current_status import Opened, reason
 POLL_AFTER: Final = {Status.UNKNOWN: 10, Status.QUEUED: 5, Status.SENT: 5}
 
 
-def message(opened: Opened, message_id: int, base_url: str) -> MessageShape:
-    """Show a message under the id it was asked for."""
+def message(opened: Opened, message_id: int, base_url: str, *, recurs: bool | None = None) -> MessageShape:
+    """Show a message under the id it was asked for. `recurs`: whether errors do for its recipient, if known."""
     told, person = opened.message, opened.message.person
     reached = times(told)
     polls = keep_polling(told)
@@ -66,7 +74,7 @@ def message(opened: Opened, message_id: int, base_url: str) -> MessageShape:
         last_heard_at=told.last_heard_at,
         registered_at=told.registered_at,
         opened_at=opened.opened_at,
-        failure=_failure(told),
+        failure=_failure(told, recurs),
         conflict=told.conflict,
         conflict_claims=_claims(told),
         corrections=told.corrections,
@@ -75,7 +83,7 @@ def message(opened: Opened, message_id: int, base_url: str) -> MessageShape:
     )
 
 
-def _failure(told: Message) -> FailureShape | None:
+def _failure(told: Message, recurs: bool | None) -> FailureShape | None:
     why = reason(told)
     if why is None:
         return None
@@ -95,6 +103,7 @@ def _failure(told: Message) -> FailureShape | None:
             until=why.retry.until,
         ),
         kinds=tuple(kinds),
+        recipient_specific=recurs,
     )
 
 
@@ -121,7 +130,41 @@ _KINDS: Final[dict[type[AnyEvent], str]] = {
     MessageRegistered: "registration",
     MessageLinked: "link",
     StatusCorrected: "correction",
+    MessageErased: "erasure",
 }
+
+
+RECORDED: Final = "recorded"
+OCCURRED: Final = "occurred"
+#: Clocks by which a history can be rewound.
+CLOCKS: Final = (RECORDED, OCCURRED)
+
+
+def as_of(events: list[RecordedEvent], instant: datetime | None, clock: str) -> list[RecordedEvent]:
+    """Return the events up to an instant: what was on record then by our clock, or what had happened by then.
+
+    What happened is dated by whoever told us, if believed, and by our receipt otherwise.
+    """
+    if instant is None:
+        return events
+    if clock == RECORDED:
+        return [recorded for recorded in events if recorded.recorded_at <= instant]
+    return [recorded for recorded in events if _happened_at(recorded.event) <= instant]
+
+
+def _happened_at(event: AnyEvent) -> datetime:
+    match event:
+        case StatusObserved(occurred_at=datetime() as at, believed=True):
+            return at
+        case MessageRegistered(queued_at=datetime() as at):
+            return at
+        case _:
+            return event.received_at
+
+
+def kind_of(event: AnyEvent) -> str:
+    """Return what readers call an event of this type."""
+    return _KINDS[type(event)]
 
 
 def replay(events: list[RecordedEvent]) -> Iterator[tuple[HistoryItem, Message]]:
@@ -136,11 +179,11 @@ def _item(recorded: RecordedEvent, before: Message, after: Message) -> HistoryIt
     event = recorded.event
     seen = event if isinstance(event, StatusObserved) else None
     personal = seen.personal if seen else None
-    corrected = event if isinstance(event, StatusCorrected) else None
+    decided = event if isinstance(event, StatusCorrected | MessageErased) else None
     return HistoryItem(
         position=recorded.position,
         version=recorded.version,
-        kind=_KINDS[type(event)],
+        kind=kind_of(event),
         source=seen.source.value if seen else None,
         provider_status=personal.provider_status if personal else None,
         claim=seen.claim if seen else None,
@@ -157,7 +200,7 @@ def _item(recorded: RecordedEvent, before: Message, after: Message) -> HistoryIt
         status_before=before.status,
         status_after=after.status,
         status_detail=after.kind,
-        by=corrected.by if corrected else None,
+        by=decided.by if decided else None,
         event_id=seen.event_id if seen else None,
         date_text=seen.date_text if seen else None,
         participant=personal.participant if personal else None,
@@ -198,3 +241,5 @@ def _why(event: AnyEvent, before: Message) -> str:
             if event.status_after is before.status:
                 return f"The conflict was decided: {event.to} stands. {event.why}"
             return f"The conflict was decided in favour of {event.to}. {event.why}"
+        case MessageErased():
+            return f"The message was erased: what identifies a person can no longer be read. {event.why}"

@@ -8,10 +8,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger.domain.status import Channel
-from ledger.http import queries
+from ledger.http import queries, render
 from ledger.http.api import NativeApi
+from ledger.http.bodies import (
+    AttentionList,
+    DeliveryReport,
+    FailuresReport,
+    LatencyReport,
+    ProvidersReport,
+    ResolutionRequest,
+    Resolved,
+    StuckReport,
+)
 from ledger.http.compat import CompatApi, CompatError, CompatPage, CompatStatus
+from ledger.http.evidence import CheckpointPage, EvidenceApi
 from ledger.http.health import Health, Readiness
+from ledger.http.intercom import IntercomApp, Refused
+from ledger.http.problems import ProblemBody
+from ledger.http.reports import ReportsApi
 from ledger.http.shapes import (
     CorrectionRequest,
     HandoffRequest,
@@ -21,6 +35,10 @@ from ledger.http.shapes import (
     Registered,
     RegisterRequest,
 )
+from ledger.http.streams import FILTERS, LAST_ID, Streams
+from ledger.http.tables import FORMS
+from ledger.surfaces.intercom import CanvasAnswer
+from projections.scope import GROUPS
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -47,14 +65,23 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     error: Any = None  #: type of other error bodies; None: problem details
 
 
-_LIMIT = Parameter("limit", "query", "Items a page.", {"type": "integer", "minimum": 1, "maximum": queries.LIMIT_MAX})
-_CURSOR = Parameter("cursor", "query", "next_cursor of the previous page.")
+LIMIT = Parameter("limit", "query", "Items a page.", {"type": "integer", "minimum": 1, "maximum": queries.LIMIT_MAX})
+CURSOR = Parameter("cursor", "query", "next_cursor of the previous page.")
 _ID = Parameter("message_id", "path", "The id given at registration, or shown in a listing.")
 _STYLE = Parameter("status_style", "query", "Overrides the key's vocabulary.", {"enum": ["unified", "channel"]})
 _FILTERS = tuple(Parameter(name, "query", "") for name in queries.FILTERS)
 
 
-def operations(api: NativeApi, compat: CompatApi, health: Health) -> list[Operation]:
+def operations(
+    api: NativeApi,
+    compat: CompatApi,
+    health: Health,
+    reports: ReportsApi,
+    evidence: EvidenceApi,
+    *,
+    streams: Streams,
+    intercom: IntercomApp,
+) -> list[Operation]:
     return [
         Operation(
             method="POST",
@@ -72,7 +99,7 @@ def operations(api: NativeApi, compat: CompatApi, health: Health) -> list[Operat
             handler=api.newest,
             summary="List messages, newest first.",
             group="Messages",
-            parameters=(*_FILTERS, _LIMIT, _CURSOR),
+            parameters=(*_FILTERS, LIMIT, CURSOR),
             answers={200: ("A page.", MessagePage)},
         ),
         Operation(
@@ -94,7 +121,18 @@ def operations(api: NativeApi, compat: CompatApi, health: Health) -> list[Operat
             handler=api.history,
             summary="Replay everything recorded about a message.",
             group="Messages",
-            parameters=(_ID, Parameter("as_of", "query", "What was on record at this time."), _LIMIT, _CURSOR),
+            parameters=(
+                _ID,
+                Parameter("as_of", "query", "Rewind to this time (RFC 3339)."),
+                Parameter(
+                    "clock",
+                    "query",
+                    "What as_of means: what was on record then (recorded), or what had happened by then (occurred).",
+                    {"enum": list(render.CLOCKS)},
+                ),
+                LIMIT,
+                CURSOR,
+            ),
             answers={200: ("Events in the order of recording.", HistoryPage)},
         ),
         Operation(
@@ -117,6 +155,10 @@ def operations(api: NativeApi, compat: CompatApi, health: Health) -> list[Operat
             parameters=(_ID,),
             answers={200: ("The message.", MessageShape)},
         ),
+        *_evidence(evidence),
+        *_reports(reports),
+        *_streams(streams),
+        *_intercom(intercom),
         *_compat(compat),
         Operation(
             method="GET",
@@ -148,6 +190,142 @@ def operations(api: NativeApi, compat: CompatApi, health: Health) -> list[Operat
     ]
 
 
+def _evidence(evidence: EvidenceApi) -> list[Operation]:
+    return [
+        Operation(
+            method="GET",
+            path="/v1/checkpoints",
+            handler=evidence.checkpoints,
+            summary="Read what has been signed of the log.",
+            group="Evidence",
+            needs_key=False,
+            answers={200: ("The newest checkpoint of every partition.", CheckpointPage)},
+        ),
+        Operation(
+            method="GET",
+            path="/v1/checkpoints/{partition}",
+            handler=evidence.checkpoint,
+            summary="Read the newest checkpoint of a partition as a signed note.",
+            group="Evidence",
+            needs_key=False,
+            parameters=(Parameter("partition", "path", "0 unless the log is divided."),),
+            answers={200: ("The note.", "text/plain"), 404: ("There is none.", ProblemBody)},
+        ),
+    ]
+
+
+def _streams(streams: Streams) -> list[Operation]:
+    last_id = Parameter(LAST_ID, "header", "Id of the last event received: go on after it. 0: from the beginning.")
+    last_id_parameter = Parameter("last_event_id", "query", "The same, where no header can be set.")
+    return [
+        Operation(
+            method="GET",
+            path="/v1/messages/{message_id}/events",
+            handler=streams.message,
+            summary="Follow a message: server-sent events, one for everything recorded about it.",
+            group="Streams",
+            parameters=(_ID, last_id, last_id_parameter),
+            answers={200: ("A stream of StreamedMessage that does not end.", "text/event-stream")},
+        ),
+        Operation(
+            method="GET",
+            path="/v1/events",
+            handler=streams.tail,
+            summary="Follow every message: server-sent events, one for everything recorded.",
+            group="Streams",
+            parameters=(
+                *(Parameter(name, "query", "") for name in FILTERS),
+                last_id,
+                last_id_parameter,
+            ),
+            answers={200: ("A stream of ChangeShape that does not end.", "text/event-stream")},
+        ),
+    ]
+
+
+def _intercom(app: IntercomApp) -> list[Operation]:
+    signed = Parameter("X-Body-Signature", "header", "HMAC-SHA256 of the body under the app's client secret, in hex.")
+    return [
+        Operation(
+            method="POST",
+            path=f"/surfaces/intercom/{name}",
+            handler=handler,
+            summary=summary,
+            group="Surfaces",
+            needs_key=False,
+            parameters=(signed,),
+            answers={
+                200: ("A canvas, whatever happens.", type_),
+                401: ("The signature does not fit.", Refused),
+                404: ("The Intercom app is not configured.", ProblemBody),
+            },
+        )
+        for name, handler, type_, summary in (
+            ("initialize", app.initialize, CanvasAnswer, "Show the messages of a conversation in Intercom's Inbox."),
+            ("submit", app.submit, CanvasAnswer, "Show what a teammate has clicked on."),
+            ("configure", app.configure, CanvasAnswer, "Show what the app will show; end the configuration."),
+        )
+    ]
+
+
+def _reports(reports: ReportsApi) -> list[Operation]:
+    ranged = (
+        Parameter("since", "query", "Begin of the range, RFC 3339; the hour it lies in counts whole. Default: 7 days."),
+        Parameter("until", "query", "End of the range; the hour it lies in counts whole. Default: now."),
+        Parameter("provider", "query", "Only this provider."),
+    )
+    counted = (
+        *ranged,
+        Parameter("country", "query", "Only recipients of this country, ISO 3166; empty: of none that is known."),
+        Parameter("group_by", "query", f"Comma-separated: {', '.join(GROUPS)}."),
+        Parameter("time_zone", "query", "Whose hours and days are meant, such as Europe/Paris. Default: UTC."),
+    )
+    forms = Parameter("Accept", "header", f"The form of the answer: {', '.join(FORMS)}.")
+
+    def report(name: str, handler: Handler, summary: str, parameters: tuple[Parameter, ...], shape: Any) -> Operation:
+        return Operation(
+            method="GET",
+            path=f"/v1/reports/{name}",
+            handler=handler,
+            summary=summary,
+            group="Reports",
+            parameters=(*parameters, forms),
+            answers={200: ("The report, and the positions it was made at.", shape)},
+        )
+
+    return [
+        report("delivery", reports.delivery, "How far messages come.", counted, DeliveryReport),
+        report("failures", reports.failures, "Why messages fail, and what to do about it.", counted, FailuresReport),
+        report("latency", reports.latency, "How long delivery, reading and callbacks take.", counted, LatencyReport),
+        report(
+            "stuck",
+            reports.stuck,
+            "What has been silent for longer than is to be expected.",
+            (ranged[2], counted[3], LIMIT, CURSOR),
+            StuckReport,
+        ),
+        report("providers", reports.providers, "What providers send, and what is refused.", ranged, ProvidersReport),
+        Operation(
+            method="GET",
+            path="/v1/attention",
+            handler=reports.attention,
+            summary="List what a person should look at.",
+            group="Reports",
+            parameters=(forms,),
+            answers={200: ("Everything that waits, newest first.", AttentionList)},
+        ),
+        Operation(
+            method="POST",
+            path="/v1/attention/resolutions",
+            handler=reports.resolve,
+            summary="Note that an item has been dealt with.",
+            group="Reports",
+            request=ResolutionRequest,
+            answers={200: ("Noted.", Resolved)},
+        ),
+    ]
+
+
 def _compat(compat: CompatApi) -> list[Operation]:
     channel = Parameter("channel", "path", "", {"enum": [word.value for word in Channel]})
     return [
@@ -167,7 +345,7 @@ def _compat(compat: CompatApi) -> list[Operation]:
             handler=compat.newest,
             summary="List messages as the original product's clients expect them.",
             group="Compatibility",
-            parameters=(channel, _STYLE, _LIMIT, _CURSOR),
+            parameters=(channel, _STYLE, LIMIT, CURSOR),
             answers={200: ("A page.", CompatPage)},
             error=CompatError,
         ),

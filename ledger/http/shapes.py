@@ -85,6 +85,7 @@ class FailureShape(msgspec.Struct, frozen=True, kw_only=True):
     recognised: bool
     retry: RetryShape
     kinds: tuple[FailureKind, ...]
+    recipient_specific: bool | None
 
 
 class ClaimShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +188,7 @@ class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
     message_id: int
     as_of: datetime | None
+    clock: str
     status: Status
     items: list[HistoryItem]
     next_cursor: str | None

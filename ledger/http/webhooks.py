@@ -1,15 +1,19 @@
-"""Where providers call: `/webhooks/{account}`, a lean ASGI application beside the routed one.
+"""Where providers call: `/webhooks/{account}`.
 
 200 is said only after the commit: for everything authentic, whether recorded, known already, or kept because it could
 not be read. Whoever is not the provider gets 401; what cannot be committed gets 503, so that the provider comes back.
+
+A request is admitted by its head, then taken with its body and a function to answer it with; that needs no task of its
+own. Nearly all callbacks come in through `ledger.http.protocol`, the rest through ASGI.
 """
 
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -20,7 +24,8 @@ from ledger.http import metrics
 from ledger.http.edge import ANSWER_SECONDS_MAX, Edge
 from ledger.http.problems import CONTENT_TYPE, Problem, body_of, unavailable
 from ledger.ingest.accept import Accepted, Intake, Unauthentic
-from ledger.ingest.writer import Done, Job, Poisoned
+from ledger.ingest.writer import Done, Job, Poisoned, QueueFull
+from ledger.store.application import StoreUnavailable
 from ledger.wire.contract import Headers, Webhook
 
 PATH: Final = "/webhooks/"
@@ -28,6 +33,38 @@ PATH: Final = "/webhooks/"
 CHALLENGE: Final = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
 _log = structlog.get_logger("ledger.webhooks")
+
+
+class Admitted(NamedTuple):
+    """A request whose head may go on: its account exists, and method and content type are its provider's."""
+
+    intake: Intake
+    method: str
+    query: bytes  #: raw, without "?"
+    headers: Headers
+    content_type: str
+
+
+class Answer(NamedTuple):
+    status: int
+    content_type: bytes
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()  #: besides those that every answer has
+
+
+#: On record: the answer to nearly every callback.
+TAKEN: Final = Answer(200, b"text/plain; charset=utf-8", b"")
+#: What every answer carries besides its content type and length.
+ALWAYS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+
+Reply = Callable[[Answer], None]
+#: What a report by GET is: its query string.
+QUERY_TYPE: Final = "application/x-www-form-urlencoded"
+
+
+def announce(account: str, url: str) -> None:
+    """Tell whoever reads the log that a provider offers a subscription, and where to accept it."""
+    _log.warning("subscription_offered", account=account, confirm_url=url)
 
 
 class Disconnected(Exception):
@@ -44,122 +81,145 @@ class Webhooks:
         *,
         body_bytes_max: int,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        confirm: Callable[[str, str], None] = announce,
+        count: Callable[[str, int], None] = lambda _account, _answer: None,
     ) -> None:
+        """`confirm` gets an account and the address by which its provider's offer of a subscription is accepted.
+
+        It is called only for addresses that the adapter has verified, after everything else is on record. `count`
+        gets every answer to a callback of a known account.
+        """
         self._intakes = intakes
         self._edge = edge
-        self._body_bytes_max = body_bytes_max
+        self.body_bytes_max = body_bytes_max
         self._now = now
+        self._confirm = confirm
+        self._count_answer = count
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path"][len(PATH) :]
+    def admit(self, name: str, method: str, query: bytes, headers: Headers) -> Admitted | Answer:
+        """Look at a request's head. An answer means that whatever the body says, this is what it is told."""
+        try:
+            intake = self._intakes.get(name)
+            if intake is None:
+                raise Problem("account_unknown", "No account of this name is configured.")
+            provider = intake.provider
+            if method == "GET" and (provider.handshake is not None or method in provider.methods):
+                return Admitted(intake, method, query, headers, QUERY_TYPE)
+            if method not in provider.methods:
+                allowed = sorted(provider.methods)
+                detail = f"Callbacks are sent with {' or '.join(allowed)}."
+                raise Problem("method_not_allowed", detail, headers={"allow": ", ".join(allowed)})
+            content_type = _content_type(headers, intake)
+            length = headers.first("content-length")
+            if length is not None and length.isdigit() and int(length[:12]) > self.body_bytes_max:
+                raise self.too_large()
+            if self._edge.is_full:
+                raise unavailable()
+        except Problem as problem:
+            return self.refusal(name, problem)
+        return Admitted(intake, method, query, headers, content_type)
+
+    def take(self, admitted: Admitted, body: bytes, reply: Reply) -> None:
+        """Answer a complete request through `reply`, now or once it is committed."""
+        try:
+            if admitted.method == "GET" and admitted.intake.provider.handshake is not None:
+                reply(self._handshake(admitted))
+            else:
+                self._record(admitted, body, reply)
+        except Exception as error:
+            reply(self.refusal(admitted.intake.account.name, error))
+
+    def refusal(self, name: str, error: Exception) -> Answer:
+        """Return the answer that says what is wrong, and count it."""
         account = name if name in self._intakes else "?"
         request_id = str(uuid4())
-        try:
-            status, headers, content_type = 200, {}, b"text/plain; charset=utf-8"
-            body = await self._answer(name, scope, receive)
-        except Disconnected:
-            metrics.WEBHOOKS.labels(account, "disconnected").inc()
-            return
-        except Problem as problem:
-            status, headers, content_type = problem.status, problem.headers, CONTENT_TYPE.encode()
-            body = body_of(problem, request_id)
-            if status >= 500:
+        match error:
+            case Problem():
+                problem = error
+                if problem.status >= 500:
+                    _log.warning("webhook_refused", account=account, code=problem.code, request_id=request_id)
+            case QueueFull() | StoreUnavailable():
+                problem = unavailable()
                 _log.warning("webhook_refused", account=account, code=problem.code, request_id=request_id)
-        except Exception:
-            # Never a 500: the provider shall come back, and a bug of ours must not look like its fault.
-            failed = unavailable()
-            status, headers, content_type = failed.status, failed.headers, CONTENT_TYPE.encode()
-            body = body_of(failed, request_id)
-            _log.exception("webhook_failed", account=account, request_id=request_id)
-        metrics.WEBHOOKS.labels(account, str(status)).inc()
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"content-type", content_type),
-                    (b"content-length", str(len(body)).encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"cache-control", b"no-store"),
-                    *((key.encode(), value.encode()) for key, value in headers.items()),
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+            case _:
+                # Never a 500: the provider shall come back, and a bug of ours must not look like its fault.
+                problem = unavailable()
+                _log.error("webhook_failed", account=account, request_id=request_id, exc_info=error)
+        metrics.count_webhook(account, problem.status)
+        if account != "?":
+            self._count_answer(account, problem.status)
+        headers = tuple((key.encode(), value.encode()) for key, value in problem.headers.items())
+        return Answer(problem.status, CONTENT_TYPE.encode(), body_of(problem, request_id), headers)
 
-    async def _answer(self, name: str, scope: Scope, receive: Receive) -> bytes:
-        intake = self._intakes.get(name)
-        if intake is None:
-            raise Problem("account_unknown", "No account of this name is configured.")
-        headers = Headers(scope["headers"])
-        if scope["method"] == "GET" and intake.provider.handshake is not None:
-            return self._handshake(intake, scope, headers)
-        if scope["method"] != "POST":
-            raise Problem("method_not_allowed", "Callbacks are sent with POST.", headers={"allow": "POST"})
-        content_type = _content_type(headers, intake)
-        body = await self._body(receive, headers)
-        return await self._record(intake, _webhook(intake, scope, headers, body), content_type)
+    def too_large(self) -> Problem:
+        detail = f"The limit is {self.body_bytes_max} bytes."
+        return Problem("body_too_large", detail, headers={"connection": "close"})
 
-    def _handshake(self, intake: Intake, scope: Scope, headers: Headers) -> bytes:
+    def _handshake(self, admitted: Admitted) -> Answer:
+        intake = admitted.intake
         if intake.account.verify_token is None:
             raise Problem("not_found", "This account has no verify_token, so there is no handshake.")
-        assert intake.provider.handshake is not None  # noqa: S101  # the caller looked
-        challenge = intake.provider.handshake(_webhook(intake, scope, headers, b""), intake.account)
+        assert intake.provider.handshake is not None  # noqa: S101  # nothing else is admitted with GET
+        challenge = intake.provider.handshake(_webhook(admitted, b"", self._now()), intake.account)
         if challenge is None or not CHALLENGE.fullmatch(challenge):
             raise Problem("handshake_refused", "Mode, token and challenge must be those of a subscription.")
-        return challenge.encode()
+        metrics.count_webhook(intake.account.name, 200)
+        return TAKEN._replace(body=challenge.encode())
 
-    async def _body(self, receive: Receive, headers: Headers) -> bytes:
-        told = headers.first("content-length")
-        too_large = Problem(
-            "body_too_large", f"The limit is {self._body_bytes_max} bytes.", headers={"connection": "close"}
-        )
-        if told is not None and told.isdigit() and int(told[:12]) > self._body_bytes_max:
-            raise too_large
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            if len(body) > self._body_bytes_max:
-                raise too_large
-            return body
-        chunks, size = [body], len(body)
-        while message["type"] == "http.request" and message.get("more_body", False):
-            if size > self._body_bytes_max:
-                raise too_large
-            message = await receive()
-            chunk = message.get("body", b"")
-            chunks.append(chunk)
-            size += len(chunk)
-        if message["type"] != "http.request":
-            raise Disconnected
-        if size > self._body_bytes_max:
-            raise too_large
-        return b"".join(chunks)
-
-    async def _record(self, intake: Intake, webhook: Webhook, content_type: str) -> bytes:
+    def _record(self, admitted: Admitted, body: bytes, reply: Reply) -> None:
         started, received_at = time.perf_counter(), self._now()
+        intake, content_type, webhook = admitted.intake, admitted.content_type, _webhook(admitted, body, received_at)
         try:
             accepted = intake.accept(webhook, received_at, content_type)
         except Unauthentic:
+            asks_again = intake.provider.asks_again
+            if asks_again is not None and asks_again(webhook, intake.account):
+                raise unavailable("The request cannot be authenticated as it is. Send it again, signed.") from None
             raise Problem("not_authentic", "No signature of this account's secrets matches the request.") from None
+
+        def ended(job: Job, error: Exception | None) -> None:
+            if error is None:
+                assert job.done is not None  # noqa: S101  # a job without an error has been done
+                self._count(intake, job.done)
+                self._taken(intake, accepted, started)
+                reply(TAKEN)
+            elif isinstance(error, Poisoned):
+                kept = intake.set_aside(webhook, "a statement could not be recorded", received_at, content_type)
+                self._spawn(self._salvage(intake, accepted, kept, started, reply))
+            else:
+                reply(self.refusal(intake.account.name, error))
+
         job = accepted.job
         if job.statements or job.captures:
-            try:
-                self._count(intake, await self._edge.write(job))
-            except Poisoned:
-                kept = intake.set_aside(webhook, "a statement could not be recorded", received_at, content_type)
-                await self._salvage(intake, accepted, kept, deadline=started + ANSWER_SECONDS_MAX)
-            if job.captures:
-                metrics.CAPTURED.labels(intake.account.provider).inc(len(job.captures))
-                _log.warning("webhook_captured", account=intake.account.name, items=len(job.captures))
-        if accepted.parsed.alerts:
-            metrics.ALERTS.labels(intake.account.name).inc(len(accepted.parsed.alerts))
-            _log.warning("account_alert", account=intake.account.name, codes=list(accepted.parsed.alerts))
-        metrics.SECONDS.observe(time.perf_counter() - started)
-        return b""
+            self._edge.submit(job, ended)
+        else:
+            self._taken(intake, accepted, started)
+            reply(TAKEN)
 
-    async def _salvage(self, intake: Intake, accepted: Accepted, kept: Job, *, deadline: float) -> None:
+    def _taken(self, intake: Intake, accepted: Accepted, started: float) -> None:
+        """Note that a request is on record, and what is remarkable about it."""
+        captures, alerts = accepted.job.captures, accepted.parsed.alerts
+        if captures:
+            metrics.CAPTURED.labels(intake.account.provider).inc(len(captures))
+            _log.warning("webhook_captured", account=intake.account.name, items=len(captures))
+        if alerts:
+            metrics.ALERTS.labels(intake.account.name).inc(len(alerts))
+            _log.warning("account_alert", account=intake.account.name, codes=list(alerts))
+        if accepted.parsed.confirm_url is not None:
+            self._confirm(intake.account.name, accepted.parsed.confirm_url)
+        metrics.count_webhook(intake.account.name, 200)
+        self._count_answer(intake.account.name, 200)
+        metrics.SECONDS.observe(time.perf_counter() - started)
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _salvage(self, intake: Intake, accepted: Accepted, kept: Job, started: float, reply: Reply) -> None:
         """Record the statements of a request one by one, and keep the request if one of them cannot be."""
+        deadline = started + ANSWER_SECONDS_MAX
 
         async def alone(job: Job) -> bool:
             try:
@@ -169,11 +229,17 @@ class Webhooks:
                 return False
             return True
 
-        jobs = [Job([statement]) for statement in accepted.job.statements]
-        recorded = await asyncio.gather(*map(alone, jobs))
-        if not all(recorded) or accepted.job.captures:
-            await self._edge.write(kept, max(0.1, deadline - time.perf_counter()))
-            metrics.CAPTURED.labels(intake.account.provider).inc()
+        try:
+            jobs = [Job([statement]) for statement in accepted.job.statements]
+            recorded = await asyncio.gather(*map(alone, jobs))
+            if not all(recorded) or accepted.job.captures:
+                await self._edge.write(kept, max(0.1, deadline - time.perf_counter()))
+                metrics.CAPTURED.labels(intake.account.provider).inc()
+        except Exception as error:
+            reply(self.refusal(intake.account.name, error))
+        else:
+            self._taken(intake, accepted, started)
+            reply(TAKEN)
 
     def _count(self, intake: Intake, done: Done) -> None:
         provider = intake.account.provider
@@ -181,24 +247,65 @@ class Webhooks:
             metrics.REDELIVERED.labels(provider).inc(done.redelivered)
         for event in done.events:
             if isinstance(event, StatusObserved):
-                metrics.OBSERVATIONS.labels(provider, event.verdict).inc()
+                metrics.count_observation(provider, event.verdict)
                 if not event.recognised:
                     metrics.UNRECOGNISED.labels(provider).inc()
 
+    # ASGI -------------------------------------------------------------------------------------------------------------
 
-def _webhook(intake: Intake, scope: Scope, headers: Headers, body: bytes) -> Webhook:
-    query: bytes = scope["query_string"]
-    url = intake.account.public_url
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["path"][len(PATH) :]
+        answer = self.admit(name, scope["method"], scope["query_string"], Headers(scope["headers"]))
+        if isinstance(answer, Admitted):
+            replied: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            try:
+                body = await self._body(receive)
+            except Disconnected:
+                metrics.count_webhook(name, "disconnected")
+                return
+            except Problem as problem:
+                answer = self.refusal(name, problem)
+            else:
+                self.take(answer, body, partial(_settle, replied))
+                answer = await replied
+        length = str(len(answer.body)).encode()
+        told = [(b"content-type", answer.content_type), (b"content-length", length), *ALWAYS, *answer.headers]
+        await send({"type": "http.response.start", "status": answer.status, "headers": told})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _body(self, receive: Receive) -> bytes:
+        chunks, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self.body_bytes_max:
+                raise self.too_large()
+            more = message.get("more_body", False)
+        return b"".join(chunks)
+
+
+def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _webhook(admitted: Admitted, body: bytes, received_at: datetime) -> Webhook:
+    url, query = admitted.intake.account.public_url, admitted.query
     if query:
         url = f"{url}{'&' if '?' in url else '?'}{query.decode('latin-1')}"
-    return Webhook(method=scope["method"], url=url, query=query, headers=headers, body=body)
+    return Webhook(
+        method=admitted.method, url=url, query=query, headers=admitted.headers, body=body, received_at=received_at
+    )
 
 
 def _content_type(headers: Headers, intake: Intake) -> str:
     """Return the media type, lower case, without parameters. Absent is accepted: the adapter looks at the body."""
-    told = headers.first("content-type")
     if headers.first("content-encoding") not in (None, b"", b"identity"):
         raise Problem("content_type_unsupported", "Compressed bodies are not accepted.")
+    told = headers.first("content-type")
     if told is None:
         return ""
     media_type = told.split(b";", 1)[0].strip().lower().decode("latin-1")

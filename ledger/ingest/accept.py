@@ -14,7 +14,7 @@ from ledger.domain.message import Observe, Receipt
 from ledger.domain.observation import Observation, Source
 from ledger.ingest.writer import Job, Statement
 from ledger.store.captures import Capture
-from ledger.wire.contract import Account, Malformed, Parsed, Provider, Webhook
+from ledger.wire.contract import UNRECOGNISED, Account, Malformed, Parsed, Provider, Webhook
 
 
 class Unauthentic(Exception):
@@ -45,19 +45,19 @@ class Intake:
             parsed = self.provider.parse(webhook, self.account)
         except Malformed as malformed:
             parsed = Parsed()
-            captures = [self._capture(str(malformed), webhook.body, content_type, received_at)]
+            captures = [self._capture(str(malformed), webhook.content, content_type, received_at)]
         else:
             captures = [
                 self._capture(unreadable.reason, unreadable.item, content_type, received_at)
                 for unreadable in parsed.unreadable
             ]
-        receipt = self.receipt(Source.CALLBACK, received_at, webhook.body)
+        receipt = self.receipt(Source.CALLBACK, received_at, webhook.content)
         statements = [self.statement(observation, receipt) for observation in parsed.observations]
         return Accepted(Job(statements, captures), parsed)
 
     def set_aside(self, webhook: Webhook, reason: str, received_at: datetime, content_type: str) -> Job:
         """Return a job that only keeps the request: it is authentic and cannot be recorded as it is."""
-        return Job((), [self._capture(reason, webhook.body, content_type, received_at)])
+        return Job((), [self._capture(reason, webhook.content, content_type, received_at)])
 
     def receipt(self, source: Source, received_at: datetime, body: bytes) -> Receipt:
         account = self.account
@@ -78,9 +78,11 @@ class Intake:
             names.stream_id(receipt.account, observation.reference),
             Observe(
                 observation=observation,
-                key=names.observation(receipt.source, observation),
+                key=names.observation(
+                    receipt.source, observation, "" if observation.part is None else f"{observation.part}"
+                ),
                 item_digest=names.item_digest(observation.item),
-                recognised=observation.provider_status.strip().lower() in self.provider.claims,
+                recognised=observation.claim is not UNRECOGNISED,
                 receipt=receipt,
             ),
         )

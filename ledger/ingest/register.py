@@ -4,6 +4,7 @@ A registration that names the provider's message id goes to the stream that call
 without waits in a stream of its own until hand-off links the two.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from os import urandom
 from uuid import UUID
@@ -16,6 +17,9 @@ from ledger.domain.message import Correct, Link, Observe, Receipt, Register
 from ledger.domain.observation import Claim, Observation, Source
 from ledger.domain.status import Channel, FailureKind, Outcome, Status
 from ledger.ingest.writer import Job, Statement
+
+#: From channel, the provider's message id and the recipient to the reference that reports will have.
+ReferenceOf = Callable[[Channel, str, str | None], str]
 
 #: What the sender's own statements are called in the history.
 QUEUED, SENT, FAILED = "queued", "sent", "failed"
@@ -48,20 +52,29 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True):
     relied_on: tuple[int, ...] = ()  #: positions of the claims
 
 
+def _by_id(_channel: Channel, provider_message_id: str, _recipient: str | None) -> str:
+    return provider_message_id
+
+
 class Sender:
     """Makes jobs of what one sending account says. Immutable."""
 
-    def __init__(self, account: str, provider: str, names: Names) -> None:
+    def __init__(self, account: str, provider: str, names: Names, reference_of: ReferenceOf = _by_id) -> None:
+        """`reference_of` names messages as the provider's reports do: by more than an id that recipients share."""
         self._account = account
         self._provider = provider
         self._names = names
+        self._reference_of = reference_of
 
     def stream_of(self, registration: Registration, fresh: bytes) -> UUID:
         """Name a registration's stream: the provider's where its id is known, else one of its own, from fresh bytes."""
-        provider_message_id = registration.details.provider_message_id
-        if provider_message_id is not None:
-            return self._names.stream_id(self._account, provider_message_id)
+        details = registration.details
+        if details.provider_message_id is not None:
+            return self._reported_stream(registration.channel, details.provider_message_id, details.recipient)
         return self._names.stream_id(self._account, f"registration:{fresh.hex()}")
+
+    def _reported_stream(self, channel: Channel, provider_message_id: str, recipient: str | None) -> UUID:
+        return self._names.stream_id(self._account, self._reference_of(channel, provider_message_id, recipient))
 
     def register(self, stream_id: UUID, registration: Registration, key: bytes, received_at: datetime) -> Job:
         receipt = self._receipt(registration.channel, received_at)
@@ -84,12 +97,17 @@ class Sender:
         return Job(statements)
 
     def hand_off(
-        self, stream_id: UUID, message_id: int, registration: Registration, received_at: datetime
+        self,
+        stream_id: UUID,
+        message_id: int,
+        registration: Registration,
+        received_at: datetime,
+        recipient: str | None = None,
     ) -> tuple[Job, UUID]:
-        """Return the job that links a registered message to the provider's stream, and that stream."""
+        """Return the job that links a message registered for a recipient to the provider's stream, and that stream."""
         provider_message_id = registration.details.provider_message_id
         assert provider_message_id is not None  # noqa: S101  # the caller validated it
-        leading = self._names.stream_id(self._account, provider_message_id)
+        leading = self._reported_stream(registration.channel, provider_message_id, recipient)
         receipt = self._receipt(registration.channel, received_at)
 
         def link(other: UUID, leads: bool, given_out: int | None) -> Link:

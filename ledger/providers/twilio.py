@@ -1,7 +1,8 @@
-"""Twilio Programmable Messaging: status callbacks and Event Streams. Read on 2026-11-21:
+"""Twilio Programmable Messaging: status callbacks, Event Streams, and the Messages resource. Read on 2026-11-21:
 
 https://www.twilio.com/docs/messaging/guides/track-outbound-message-status
 https://www.twilio.com/docs/events/event-types/messaging/outbound-message
+https://www.twilio.com/docs/messaging/api/message-resource
 https://www.twilio.com/docs/usage/webhooks/webhooks-security
 https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys
 
@@ -10,10 +11,14 @@ the CloudEvent's id; in a classic callback nothing (the idempotency token names 
 Whose clock: Event Streams give an instant; classic callbacks give none, and RawDlrDoneDate is a carrier's local time of
 unknown zone, so it stays text. Order and duplicates: order is not promised; a lost callback is not repeated unless the
 callback URL asks for it; a signature is valid for ever, so a replay is a duplicate like any other.
+
+The Messages resource tells how a message stands. Its `date_updated` moves for a price or a redaction too, so it is no
+time of a status: it stays text, like the carrier's date. So an answer that says what a callback said says nothing new.
 """
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 import msgspec
@@ -21,9 +26,25 @@ from msgspec import Raw
 
 from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
-from ledger.wire import decoding, instants, signature
-from ledger.wire.contract import Account, Headers, Malformed, Parsed, Provider, Unreadable, Webhook, claim_of
-from ledger.wire.decoding import ABSENT, loose
+from ledger.wire import asking, decoding, instants, signature
+from ledger.wire.contract import (
+    Account,
+    Ask,
+    Fault,
+    Headers,
+    Known,
+    Malformed,
+    Page,
+    Parsed,
+    Polling,
+    Polls,
+    Provider,
+    Unreadable,
+    Walk,
+    Webhook,
+    claim_of,
+)
+from ledger.wire.decoding import ABSENT, loose, member
 
 CLAIMS: Final[Mapping[str, Claim]] = {
     "accepted": Claim(Status.QUEUED),  # by a messaging service that has not chosen a sender
@@ -50,6 +71,8 @@ CHANNELS: Final[Mapping[str, tuple[Channel | None, str | None]]] = {
     "rcs": (Channel.SMS, "rcs"),
     "messenger": (None, "messenger"),
 }
+#: The code of an answer that says so.
+TOO_MANY_REQUESTS: Final = 20429
 FORM: Final = "application/x-www-form-urlencoded"
 EVENTS: Final = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
 
@@ -168,21 +191,33 @@ def _address(to: str | None, channel_prefix: str | None) -> tuple[Channel | None
 def authenticate(webhook: Webhook, account: Account) -> bool:
     """Check the signature over the configured URL and every form field, or over the URL that digests a JSON body."""
     given = webhook.headers.all("x-twilio-signature")
-    algorithm, urls = _algorithm(webhook.headers), _signed_urls(webhook.url)
-    if not given or algorithm is None or not urls:
+    algorithm, texts = _algorithm(webhook.headers), _signed_texts(webhook)
+    if not given or algorithm is None or not texts:
         return False
+    if not _is_form(webhook.headers):
+        digests = _BODY_DIGEST.findall(texts[0])
+        if not signature.matches_any([signature.sha256_hex(webhook.body)], digests):
+            return False
+    secrets = signature.usable(account.secrets)
+    expected = (signature.hmac_base64(secret, text, algorithm) for secret in secrets for text in texts)
+    return signature.matches_any(expected, given)
+
+
+def signed_text(webhook: Webhook, account: Account) -> bytes | None:
+    """Return the URL without a default port, followed by the form fields. Twilio may also name the port."""
+    return next(iter(_signed_texts(webhook)), None) if webhook.headers.all("x-twilio-signature") else None
+
+
+def _signed_texts(webhook: Webhook) -> list[bytes]:
+    """Return what may have been signed; nothing for an odd URL, or a form beyond any limit."""
     fields = b""
     if _is_form(webhook.headers):
         try:
             pairs = set(decoding.form_fields(webhook.body))
         except Malformed:
-            return False
+            return []
         fields = b"".join(name + value for name, value in sorted(pairs))
-    elif not signature.matches_any([signature.sha256_hex(webhook.body)], _BODY_DIGEST.findall(urls[0])):
-        return False
-    secrets = signature.usable(account.secrets)
-    expected = (signature.hmac_base64(secret, url + fields, algorithm) for secret in secrets for url in urls)
-    return signature.matches_any(expected, given)
+    return [url + fields for url in _signed_urls(webhook.url)]
 
 
 def _is_form(headers: Headers) -> bool:
@@ -210,6 +245,111 @@ def _signed_urls(url: str) -> list[bytes]:
     return [f"{base}{named}{rest}".encode("utf-8", "replace") for named in ("", f":{port or default}")]
 
 
+def whole(item: bytes, _account: Account) -> bytes:
+    """Return a batch of this event alone; a classic callback is a request by itself."""
+    return b"[" + item + b"]" if item.lstrip()[:1] == b"{" else item
+
+
+# Asking ---------------------------------------------------------------------------------------------------------------
+
+
+class _Message(msgspec.Struct):
+    sid: Raw = ABSENT
+    status: Raw = ABSENT
+    direction: Raw = ABSENT
+    to: Raw = ABSENT
+    account_sid: Raw = ABSENT
+    error_code: Raw = ABSENT
+    error_message: Raw = ABSENT
+    date_updated: Raw = ABSENT
+
+
+class _List(msgspec.Struct):
+    messages: list[Raw]
+    next_page_uri: Raw = ABSENT
+
+
+_message: Final = decoding.json_reader(_Message, "answer")
+_list: Final = decoding.json_reader(_List, "answer")
+
+
+def ask(known: Known, polling: Polling) -> Ask:
+    """Ask for one message, of the account or subaccount that sent it."""
+    return Ask(f"{_account(known.provider_account, polling)}{asking.path('Messages', known.provider_message_id)}.json",
+               asking.basic(polling, polling.account))  # fmt: skip
+
+
+def _account(told: str | None, polling: Polling) -> str:
+    sid = told if told is not None and told.startswith("AC") else polling.account or ""
+    return asking.path("2010-04-01", "Accounts", sid)
+
+
+def read(body: bytes, known: Known, account: Account) -> Parsed:
+    """Read the answer about one message."""
+    observation = _message_observation(asking.whole(body))
+    return Parsed(ignored=1) if observation is None else Parsed(observations=(observation,))
+
+
+def _message_observation(raw: Raw) -> Observation | None:
+    told = _message(raw)
+    word = decoding.required(decoding.word(loose(told.status)), "status")
+    if (decoding.word(loose(told.direction)) or "").strip().lower() == "inbound" or _is_other(word):
+        return None
+    sid = decoding.required(decoding.identifier(loose(told.sid)), "sid")
+    to = decoding.word(loose(told.to))
+    channel, transport, recipient = _address(to, None)
+    code = decoding.identifier(loose(told.error_code))
+    return Observation(
+        reference=sid,
+        provider_message_id=sid,
+        provider_status=word,
+        claim=claim_of(CLAIMS, word),
+        date_text=decoding.word(loose(told.date_updated)),
+        error_code=code,
+        # Beside a code the text says nothing more than callbacks with that code do, and it changes without notice.
+        error_text=None if code else decoding.text(loose(told.error_message)),
+        channel=channel,
+        transport=transport,
+        recipient=recipient,
+        recipient_raw=to,
+        provider_account=decoding.identifier(loose(told.account_sid)),
+        item=bytes(raw),
+    )
+
+
+def walk_first(since: date, polling: Polling) -> Ask:
+    """Ask for everything sent on a day or later, newest first."""
+    parameters = asking.query({"DateSent>": since.isoformat(), "PageSize": "1000"})
+    return Ask(f"{_account(None, polling)}/Messages.json{parameters}", asking.basic(polling, polling.account))
+
+
+def walk_follow(target: str, polling: Polling) -> Ask:
+    return Ask(target, asking.basic(polling, polling.account))
+
+
+def walk_read(body: bytes, account: Account) -> Page:
+    """Read a page of the list, inbound messages skipped. Raises Malformed for anything but a list of messages."""
+    told = _list(body)
+    batch = decoding.Batch()
+    batch.observe(told.messages, _message_observation)
+    polling = account.poll
+    return Page(batch.parsed(), None if polling is None else asking.next_target(loose(told.next_page_uri), polling))
+
+
+def fault(body: bytes) -> Fault | None:
+    """Recognise "too many requests" by its code, whatever the status."""
+    return Fault.THROTTLED if member(asking.anything(body), "code") == TOO_MANY_REQUESTS else None
+
+
+POLLS: Final = Polls(
+    base_url="https://api.twilio.com",
+    ask=ask,
+    read=read,
+    needs=frozenset({"account"}),
+    walk=Walk(first=walk_first, follow=walk_follow, read=walk_read),
+    fault=fault,
+)
+
 PROVIDER: Final = Provider(
     name="twilio",
     channels=frozenset({Channel.SMS, Channel.WHATSAPP}),
@@ -217,4 +357,7 @@ PROVIDER: Final = Provider(
     claims=CLAIMS,
     authenticate=authenticate,
     parse=parse,
+    whole=whole,
+    signed_text=signed_text,
+    polls=POLLS,
 )

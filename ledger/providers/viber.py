@@ -19,7 +19,7 @@ from msgspec import Raw
 from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
 from ledger.wire import decoding, instants, signature
-from ledger.wire.contract import Account, Malformed, Parsed, Provider, Unreadable, Webhook, claim_of
+from ledger.wire.contract import Account, Parsed, Provider, Webhook, claim_of
 from ledger.wire.decoding import ABSENT, loose
 
 CLAIMS: Final[Mapping[str, Claim]] = {
@@ -47,11 +47,7 @@ _callback: Final = decoding.json_reader(_Callback, "body")
 def parse(webhook: Webhook, account: Account) -> Parsed:
     """Read the one event of a callback. Raises Malformed for anything but a JSON object."""
     told = _callback(webhook.body)
-    try:
-        observation = _observation(told, webhook.body)
-    except Malformed as problem:
-        return Parsed(unreadable=(Unreadable(str(problem), webhook.body),))
-    return Parsed(observations=(observation,)) if observation else Parsed(ignored=1)
+    return decoding.single(webhook.body, lambda: _observation(told, webhook.body))
 
 
 def _observation(told: _Callback, body: bytes) -> Observation | None:
@@ -90,6 +86,11 @@ def authenticate(webhook: Webhook, account: Account) -> bool:
     return signature.matches_any(expected, given)
 
 
+def signed_text(webhook: Webhook, account: Account) -> bytes | None:
+    """Return the raw body."""
+    return webhook.body if webhook.headers.all("x-viber-content-signature") or webhook.parameter("sig") else None
+
+
 PROVIDER: Final = Provider(
     name="viber",
     channels=frozenset({Channel.VIBER}),
@@ -97,4 +98,5 @@ PROVIDER: Final = Provider(
     claims=CLAIMS,
     authenticate=authenticate,
     parse=parse,
+    signed_text=signed_text,
 )

@@ -5,7 +5,7 @@ here is one bytes object with the type's array oid, which psycopg passes on unto
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from struct import Struct, pack
 from typing import Final
 from uuid import UUID
@@ -19,6 +19,7 @@ _instant: Final = Struct("!iq").pack
 _NULL: Final = _length(-1)
 _UUID: Final = _length(16)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Column:
@@ -51,12 +52,20 @@ class ColumnDumper(Dumper):
         return dumper
 
 
+def booleans(values: Sequence[bool]) -> Column:
+    return Column(1000, 16, len(values), False, pack("!" + "i?" * len(values), *_with_length(1, values)))
+
+
 def smallints(values: Sequence[int]) -> Column:
     return Column(1005, 21, len(values), False, pack("!" + "ih" * len(values), *_with_length(2, values)))
 
 
 def integers(values: Sequence[int]) -> Column:
     return Column(1007, 23, len(values), False, pack("!" + "ii" * len(values), *_with_length(4, values)))
+
+
+def bigints(values: Sequence[int]) -> Column:
+    return Column(1016, 20, len(values), False, pack("!" + "iq" * len(values), *_with_length(8, values)))
 
 
 def uuids(values: Sequence[UUID | None]) -> Column:
@@ -89,17 +98,12 @@ def instants(values: Sequence[datetime | None]) -> Column:
     nulls = values.count(None)
     if nulls == len(values):
         return _nothing(1185, 1184, nulls)
-    elements = b"".join([_NULL if value is None else _instant(8, _micros(value)) for value in values])
+    elements = b"".join([_NULL if value is None else _instant(8, (value - _EPOCH) // _MICROSECOND) for value in values])
     return Column(1185, 1184, len(values), nulls > 0, elements)
 
 
 def _nothing(oid: int, element_oid: int, count: int) -> Column:
     return Column(oid, element_oid, count, count > 0, _NULL * count)
-
-
-def _micros(value: datetime) -> int:
-    since = value - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _with_length(length: int, values: Sequence[int]) -> list[int]:

@@ -19,7 +19,7 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime
 
     def row(self, names: Names, master_key: MasterKey) -> CaptureRow:
-        capture_id = names.stream_id(self.account, f"capture:{names.item_digest(self.content).hex()}")
+        capture_id = names.stream_id(self.account, f"capture:{names.content_digest(self.content).hex()}")
         key = DataKey.generate()
         body = msgspec.msgpack.encode((self.content_type, self.content))
         return CaptureRow(

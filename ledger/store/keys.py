@@ -6,6 +6,7 @@ revoked stay known, so that their holders are told so.
 
 import hmac
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from os import urandom
@@ -14,7 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from ledger.domain.status import Channel, Style
+from ledger.store import arrays
 from ledger.store.application import Ledger
+from ledger.store.fiber import Gathering
 
 PREFIX: Final = "slk_"
 
@@ -45,6 +48,7 @@ class ApiKeys:
 
     def __init__(self, ledger: Ledger, deployment_secret: bytes) -> None:
         self._ledger = ledger
+        self._gathering = Gathering(self._find)
         self._pepper = hmac.digest(deployment_secret, b"status-ledger api keys", "sha256")
 
     def create(self, account: str, channel: Channel, style: Style) -> tuple[ApiKey, str]:
@@ -56,9 +60,18 @@ class ApiKeys:
 
     def find(self, secret: str) -> ApiKey | None:
         """Return the record of a key, ended ones included."""
+        return self._gathering.get(self._hash(secret))
+
+    def _find(self, hashes: list[bytes]) -> list[ApiKey | None]:
         with self._ledger.reading() as cursor:
-            row = cursor.execute(_FIND, (self._hash(secret),)).fetchone()
-        return _key(row) if row else None
+            rows = cursor.execute(_FIND, (arrays.byteas(list(set(hashes))),), prepare=True).fetchall()
+        found = {row[0]: _key(row[1:]) for row in rows}
+        return [found.get(hash_) for hash_ in hashes]
+
+    def active(self, ids: Iterable[str]) -> set[str]:
+        """Return those of these keys that have not ended."""
+        with self._ledger.reading() as cursor:
+            return {id_ for (id_,) in cursor.execute(_ACTIVE, ([*ids],))}
 
     def all(self) -> list[ApiKey]:
         with self._ledger.reading() as cursor:
@@ -108,8 +121,10 @@ INSERT INTO api_keys (id, hash, account, channel, status_style, state) VALUES (%
 RETURNING id, account, channel, status_style, state, created_at, ended_at, replaced_by
 """
 _FIND: Final = b"""
-SELECT id, account, channel, status_style, state, created_at, ended_at, replaced_by FROM api_keys WHERE hash = %s
+SELECT hash, id, account, channel, status_style, state, created_at, ended_at, replaced_by FROM api_keys
+ WHERE hash = ANY(%s)
 """
+_ACTIVE: Final = b"SELECT id FROM api_keys WHERE id = ANY(%s) AND state = 'active'"
 _ALL: Final = b"""
 SELECT id, account, channel, status_style, state, created_at, ended_at, replaced_by FROM api_keys
  ORDER BY created_at, id

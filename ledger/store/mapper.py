@@ -1,15 +1,15 @@
-"""Between events and their stored bytes.
+"""Between events and bytes: permanent names, permanent layouts, personal data apart and sealed.
 
-Stored state is `0x01 | length of the open part (4 bytes, big-endian) | open part | sealed part`. Both parts are
-MessagePack maps. The sealed part is the event's `personal`, encrypted under the message's data key (purpose
-"event"); once that key is gone the event still reads, with nothing personal in it.
+Stored state is `0x01 | length of the open part (4 bytes, big-endian) | open part | sealed part`, both in MessagePack.
+The sealed part is the event's `personal`, encrypted under the message's data key (purpose "event"); once that key is
+gone the event still reads, with nothing personal in it.
 
-A stored event is found by its permanent name. A changed shape gets a new name; `UPCASTS` then turns the map stored
-under the old name into the next one, step by step.
+A stored event is found by its permanent name. A changed layout gets a new name; the one of the old name stays, and
+reads as the event of today.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -18,35 +18,45 @@ from eventsourcing.persistence import JSONTranscoder, Mapper, MapperDeserialisat
 from ledger.domain.events import (
     NAMES,
     AnyEvent,
+    MessageErased,
     MessageLinked,
     MessageRegistered,
     ObservedDetails,
     RegisteredDetails,
+    StatusCorrected,
     StatusObserved,
 )
+from ledger.store import compact
 from ledger.store.sealing import DataKey, place
 
 _FORMAT: Final = b"\x01"
 _EVENT: Final = b"event"
 
-Upcast = tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]
-#: Old name -> (next name, what to do to the decoded open part).
-UPCASTS: Final[Mapping[str, Upcast]] = {}
 
-_TYPES: Final = {name: type_ for type_, name in NAMES.items()}
-_DETAILS: Final[Mapping[type[AnyEvent], type[ObservedDetails | RegisteredDetails]]] = {
-    StatusObserved: ObservedDetails,
-    MessageRegistered: RegisteredDetails,
-    MessageLinked: RegisteredDetails,
+class Layout(NamedTuple):
+    """How events of one name are read. Whatever is raised for bytes of another shape means that they are unreadable."""
+
+    read: Callable[[bytes], AnyEvent]  #: the open part, as an event with nothing personal in it
+    read_details: Callable[[bytes], ObservedDetails | RegisteredDetails] | None = None  #: None: there never are any
+
+
+def _map(type_: type[Any]) -> Callable[[bytes], Any]:
+    return msgspec.msgpack.Decoder(type_).decode
+
+
+#: Every name that can stand in the log.
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "observed.v1": Layout(_map(StatusObserved), _map(ObservedDetails)),
+    "observed.v2": Layout(compact.unpack, compact.unpack_details),
+    "registered.v1": Layout(_map(MessageRegistered), _map(RegisteredDetails)),
+    "linked.v1": Layout(_map(MessageLinked), _map(RegisteredDetails)),
+    "corrected.v1": Layout(_map(StatusCorrected)),
+    "erased.v1": Layout(_map(MessageErased)),
 }
-_encoder: Final = msgspec.msgpack.Encoder()
-_open_decoders: Final[dict[type[AnyEvent], msgspec.msgpack.Decoder[AnyEvent]]] = {
-    type_: msgspec.msgpack.Decoder(type_) for type_ in NAMES
-}
-_sealed_decoders: Final[dict[type[AnyEvent], msgspec.msgpack.Decoder[Any]]] = {
-    type_: msgspec.msgpack.Decoder(details) for type_, details in _DETAILS.items()
-}
-_NOTHING_PERSONAL: Final = {type_: details() for type_, details in _DETAILS.items()}
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_NOTHING_OBSERVED: Final = ObservedDetails()
+_NOTHING_REGISTERED: Final = RegisteredDetails()
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -58,59 +68,73 @@ class Entry(msgspec.Struct, frozen=True):
     key: DataKey | None  #: None once erased
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """The library's `StoredEvent` by another class: a frozen dataclass costs more to make than an event to encode."""
+
+    originator_id: UUID
+    originator_version: int
+    topic: str  #: the event's permanent name
+    state: bytes
+
+
 class LedgerMapper(Mapper[UUID]):
     """Maps entries to stored events and back. Raises MapperDeserialisationError for bytes it cannot read."""
 
-    def __init__(self, upcasts: Mapping[str, Upcast] = UPCASTS) -> None:
+    def __init__(self) -> None:
         super().__init__(JSONTranscoder())
-        self._upcasts = upcasts
 
-    def to_stored_event(self, domain_event: Entry) -> StoredEvent:  # type: ignore[override]
-        event, stream_id, version = domain_event.event, domain_event.originator_id, domain_event.originator_version
-        sealed = b""
-        match event:
-            case StatusObserved() | MessageRegistered() | MessageLinked():
-                personal, nothing = event.personal, _NOTHING_PERSONAL[type(event)]
-                if personal != nothing:
-                    if domain_event.key is None:
-                        raise ValueError("an event with personal data needs the message's data key")
-                    sealed = domain_event.key.seal(_encoder.encode(personal), place(stream_id, version, _EVENT))
-                    event = msgspec.structs.replace(event, personal=nothing)
-        opened = _encoder.encode(event)
-        return StoredEvent(stream_id, version, NAMES[type(event)], frame(opened, sealed))
+    def to_stored_event(self, domain_event: Entry) -> Stored:  # type: ignore[override]
+        entry = domain_event
+        return Stored(entry.originator_id, entry.originator_version, NAMES[type(entry.event)], state_of(entry))
 
-    def to_domain_event(self, stored_event: StoredEvent) -> Entry:
+    def to_domain_event(self, stored_event: StoredEvent | Stored) -> Entry:
         """Return the entry with everything personal left out; `read` opens it with the message's key."""
         return self.read(stored_event, None)
 
-    def read(self, stored: StoredEvent, key: DataKey | None) -> Entry:
+    def read(self, stored: StoredEvent | Stored, key: DataKey | None) -> Entry:
         stream_id = stored.originator_id
         assert isinstance(stream_id, UUID)  # noqa: S101  # the recorder has one id type
         try:
-            event = self._event(stored.topic, stored.state)
-        except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
+            opened, _ = split_frame(stored.state)
+            event = LAYOUTS[stored.topic].read(opened)
+        except (msgspec.DecodeError, LookupError, ValueError, TypeError) as error:
             place_ = f"{stored.topic!r}, stream {stream_id}, version {stored.originator_version}"
             raise MapperDeserialisationError(f"stored event cannot be read: {place_}") from error
-        _, sealed = split_frame(stored.state)
-        if sealed and key is not None:
-            personal = key.open(sealed, place(stream_id, stored.originator_version, _EVENT))
-            event = msgspec.structs.replace(event, personal=_sealed_decoders[type(event)].decode(personal))
+        if key is not None:
+            event = self.unsealed(event, stored, key)
         return Entry(stream_id, stored.originator_version, event, key)
 
-    def _event(self, name: str, state: bytes) -> AnyEvent:
-        opened, _ = split_frame(state)
-        type_ = _TYPES.get(name)
-        if type_ is not None:
-            return _open_decoders[type_].decode(opened)
-        fields = msgspec.msgpack.decode(opened)
-        while name not in _TYPES:
-            name, upcast = self._upcasts[name]
-            fields = upcast(fields)
-        return msgspec.convert(fields, _TYPES[name])
+    def unsealed(self, event: AnyEvent, stored: StoredEvent | Stored, key: DataKey) -> AnyEvent:
+        """Return an event that was read without its key, with what is personal in it."""
+        layout, (_, sealed) = LAYOUTS[stored.topic], split_frame(stored.state)
+        if not sealed or layout.read_details is None:
+            return event
+        assert isinstance(stored.originator_id, UUID)  # noqa: S101
+        personal = key.open(sealed, place(stored.originator_id, stored.originator_version, _EVENT))
+        return msgspec.structs.replace(event, personal=layout.read_details(personal))
+
+
+def state_of(entry: Entry) -> bytes:
+    """Return an event's state as it is stored. Raises ValueError for personal data without a key."""
+    event = entry.event
+    match event:
+        case StatusObserved():
+            opened, personal = compact.pack(event), event.personal
+            details = compact.pack_details(personal) if personal != _NOTHING_OBSERVED else b""
+        case MessageRegistered() | MessageLinked():
+            opened = _encode(msgspec.structs.replace(event, personal=_NOTHING_REGISTERED))
+            details = _encode(event.personal) if event.personal != _NOTHING_REGISTERED else b""
+        case StatusCorrected() | MessageErased():
+            opened, details = _encode(event), b""
+    if not details:
+        return frame(opened, b"")
+    if entry.key is None:
+        raise ValueError("an event with personal data needs the message's data key")
+    return frame(opened, entry.key.seal(details, place(entry.originator_id, entry.originator_version, _EVENT)))
 
 
 def frame(opened: bytes, sealed: bytes) -> bytes:
-    return b"".join((_FORMAT, len(opened).to_bytes(4, "big"), opened, sealed))
+    return _FORMAT + len(opened).to_bytes(4, "big") + opened + sealed
 
 
 def split_frame(state: bytes) -> tuple[bytes, bytes]:

@@ -1,10 +1,12 @@
 """Numbered SQL files, applied once each, in order, under one advisory lock."""
 
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+
+from ledger.store.mapper import LAYOUTS
 
 #: Chosen when the database is created, stored there, checked at every start.
 PARTITIONS_ALLOWED: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -12,7 +14,10 @@ PARTITIONS_ALLOWED: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CHAIN_ORIGIN: Final = bytes(32)
 
 _LOCK: Final = 0x5354_4C47  # "STLG"
+#: Names of events that can stand in the log, as far as versions that have migrated this database know them.
+_EVENTS: Final = "event names"
 _MARK: Final = "; -- distributable"
+_UNDIVIDED: Final = "; -- undivided"
 _DISTRIBUTED: Final = ("events", "message_keys", "current_status", "captures")
 
 
@@ -22,6 +27,10 @@ class WrongPartitionCount(Exception):
 
 class MigrationMissing(Exception):
     """The database lacks a migration that this version needs: run `status-ledger migrate`."""
+
+
+class WrittenByLater(Exception):
+    """The database may hold events that this version cannot read: run the version that wrote them, or a later one."""
 
 
 def migrations() -> list[tuple[int, str, str]]:
@@ -35,7 +44,8 @@ def migrate(url: str, *, partitions: int = 1, hash_partitions: int = 0) -> list[
 
     `hash_partitions` > 0 creates the tables natively hash-partitioned by `partition`: PostgreSQL then refuses any key
     that does not carry it, which is how tests prove that the schema can be distributed.
-    Raises WrongPartitionCount if the database was created with another number.
+    Raises WrongPartitionCount if the database was created with another number, and WrittenByLater, with nothing
+    applied, if a later version has migrated it that records events which this one cannot read.
     """
     if partitions not in PARTITIONS_ALLOWED:
         raise ValueError(f"partitions must be one of {PARTITIONS_ALLOWED}")
@@ -47,6 +57,7 @@ def migrate(url: str, *, partitions: int = 1, hash_partitions: int = 0) -> list[
             "number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
         )
         done = {row[0] for row in connection.execute("SELECT number FROM schema_migrations")}
+        names = _readable(connection) if done else set()
         for number, name, text in migrations():
             if number in done:
                 continue
@@ -57,11 +68,13 @@ def migrate(url: str, *, partitions: int = 1, hash_partitions: int = 0) -> list[
                 connection.execute("INSERT INTO schema_migrations (number, name) VALUES (%s, %s)", (number, name))
             applied.append(name)
         _check_partitions(connection, partitions)
+        if names != set(LAYOUTS):
+            connection.execute(_KEEP_EVENTS, (_EVENTS, " ".join(sorted(LAYOUTS))))
     return applied
 
 
 def check(connection: psycopg.Connection[tuple[object, ...]], partitions: int) -> None:
-    """Raise MigrationMissing or WrongPartitionCount unless the database fits this version and its settings."""
+    """Raise MigrationMissing, WrittenByLater or WrongPartitionCount unless the database fits version and settings."""
     known = connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
     done = set()
     if known and known[0]:
@@ -69,7 +82,24 @@ def check(connection: psycopg.Connection[tuple[object, ...]], partitions: int) -
     missing = [name for number, name, _ in migrations() if number not in done]
     if missing:
         raise MigrationMissing(f"not applied: {', '.join(missing)}. Run `status-ledger migrate`.")
+    _readable(connection)
     _check_partitions(connection, partitions)
+
+
+def _readable(connection: psycopg.Connection[Any]) -> set[str]:
+    """Return the names of events that the database may hold. Raises WrittenByLater for one that is not known here.
+
+    A later schema alone is no obstacle: migrations add first and remove in a later version, and during an upgrade the
+    previous version goes on serving. Events are another matter: what cannot be read cannot be decided upon.
+    """
+    row = connection.execute("SELECT value FROM ledger_constants WHERE name = %s", (_EVENTS,)).fetchone()
+    names = set(row[0].split()) if row else set()
+    if later := sorted(names - set(LAYOUTS)):
+        raise WrittenByLater(
+            f"a later version has written to this database, in forms that this one cannot read ({', '.join(later)}): "
+            "run that version again, or a later one"
+        )
+    return names
 
 
 def _check_partitions(connection: psycopg.Connection[tuple[object, ...]], partitions: int) -> None:
@@ -82,6 +112,8 @@ def _check_partitions(connection: psycopg.Connection[tuple[object, ...]], partit
 def _shaped(text: str, hash_partitions: int) -> str:
     lines = []
     for line in text.splitlines():
+        if hash_partitions and line.endswith(_UNDIVIDED):
+            continue  # storage parameters of a divided table belong to its parts
         if _MARK in line:
             storage = line.partition(_MARK)[2].strip()
             shape = " PARTITION BY HASH (partition)" if hash_partitions else f" WITH ({storage})" if storage else ""
@@ -105,3 +137,8 @@ def _create_partitions(
                     sql.Identifier(f"{table}_{remainder}"), sql.Identifier(table), hash_partitions, remainder
                 )
             )
+
+
+_KEEP_EVENTS: Final = """
+INSERT INTO ledger_constants (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value
+"""

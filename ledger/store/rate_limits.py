@@ -13,9 +13,11 @@ from typing import Final
 import msgspec
 
 from ledger.store.application import Ledger
+from ledger.store.fiber import sleep
 
 #: Share of the limit that a process takes at once.
 _LEASE_SHARE: Final = 20
+_PAUSE_SECONDS: Final = 0.001
 
 
 class Limited(Exception):
@@ -35,7 +37,7 @@ class _Lease(msgspec.Struct):
 
 
 class RateLimiter:
-    """Raises Limited; StoreUnavailable if the count cannot be had. Thread-safe."""
+    """Raises Limited; StoreUnavailable if the count cannot be had. Safe for threads and fibers."""
 
     def __init__(self, ledger: Ledger, requests: int, seconds: int) -> None:
         self._ledger = ledger
@@ -43,17 +45,32 @@ class RateLimiter:
         self._seconds = seconds
         self._size = max(1, requests // _LEASE_SHARE)
         self._leases: dict[str, _Lease] = {}
+        self._renewing: set[str] = set()  #: keys about which the database is being asked
         self._lock = threading.Lock()
 
     def take(self, key_id: str) -> None:
-        """Count one request of this key."""
-        with self._lock:
-            lease = self._leases.get(key_id)
-            if lease is None or time.monotonic() >= lease.ends or (not lease.left and not lease.exhausted):
-                lease = self._leases[key_id] = self._renew(key_id)
-            if lease.exhausted and not lease.left:
-                raise Limited(lease.ends_at, max(1, math.ceil(lease.ends - time.monotonic())))
-            lease.left -= 1
+        """Count one request of this key. While one caller asks the database, others wait for what it gets."""
+        while True:
+            with self._lock:
+                lease = self._leases.get(key_id)
+                if lease is not None and time.monotonic() < lease.ends:
+                    if lease.left:
+                        lease.left -= 1
+                        return
+                    if lease.exhausted:
+                        raise Limited(lease.ends_at, max(1, math.ceil(lease.ends - time.monotonic())))
+                is_mine = key_id not in self._renewing
+                self._renewing.add(key_id)
+            if not is_mine:
+                sleep(_PAUSE_SECONDS)
+                continue
+            try:
+                renewed = self._renew(key_id)
+                with self._lock:
+                    self._leases[key_id] = renewed
+            finally:
+                with self._lock:
+                    self._renewing.discard(key_id)
 
     def _renew(self, key_id: str) -> _Lease:
         asked = time.monotonic()

@@ -1,17 +1,18 @@
-"""The event store on PostgreSQL: the library's recorder contract over `ledger_append`.
+"""The event store on PostgreSQL: the library's recorder contract over `ledger_record`.
 
 Kept of the library: its contract, its exceptions, its connection handling. Replaced: the table lock (positions are
 gapless and taken under a row lock inside one statement), NOTIFY (readers poll heads), its retries (ten attempts of a
 pool timeout each must not reach a request) and its table creation (`ledger.store.migrations`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import repeat
+from hashlib import sha256
 from threading import Event
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import psycopg
 from eventsourcing.persistence import (
     ApplicationRecorder,
@@ -23,15 +24,16 @@ from eventsourcing.persistence import (
     StoredEvent,
     Subscription,
 )
-from eventsourcing.postgres import ConnectionPool, PostgresDatastore, PostgresFactory
+from eventsourcing.postgres import PostgresDatastore, PostgresFactory
 from eventsourcing.utils import Environment
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row, tuple_row
 
 from ledger.domain.identity import partition
 from ledger.store import arrays
-from ledger.store.rows import CAPTURE_COLUMNS, COLUMNS, CaptureRow, DataKeyRow, StatusRow
+from ledger.store.fiber import Connection, ConnectionPool
+from ledger.store.mapper import Stored
+from ledger.store.rows import CAPTURE_COLUMNS, COLUMNS, INDEX_COLUMNS, CaptureRow, StatusRow
 
 #: Applied to every connection. A hang anywhere must end well before a request's own deadline.
 SESSION: Final = {
@@ -52,12 +54,15 @@ _CONNECTION: Final[dict[str, str | int]] = {
 }
 _POOL_TIMEOUT_SECONDS: Final = 0.8
 _POLL_SECONDS: Final = 0.1
+#: Connections that are opened at once and kept: as many as fibers that write and read all the time.
+_KEPT_OPEN: Final = 4
 
 
-def connection_string(url: str) -> str:
-    """Return the URL with our time limits; what the URL itself sets wins."""
+def connection_string(url: str, **limits: str) -> str:
+    """Return the URL with our time limits, or those given instead; what the URL itself sets wins."""
     told = conninfo_to_dict(url)
-    options = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SESSION.items())
+    session = {**SESSION, **limits}
+    options = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in session.items())
     merged: dict[str, Any] = {**_CONNECTION, **told}
     merged["options"] = f"{options} {told.get('options') or ''}".strip()
     return make_conninfo(**merged)
@@ -73,12 +78,12 @@ class Datastore(PostgresDatastore):
         self.psycopg_type_adapters = {}
         self.pool = ConnectionPool(
             connection_string(url),
-            connection_class=psycopg.Connection[DictRow],
+            connection_class=Connection,
             kwargs={"autocommit": True, "row_factory": dict_row},
-            min_size=1,
+            min_size=min(_KEPT_OPEN, pool_size),
             max_size=pool_size,
             open=True,
-            configure=_configure,
+            configure=configure,
             timeout=_POOL_TIMEOUT_SECONDS,
             reconnect_timeout=_POOL_TIMEOUT_SECONDS / 2,
             # No max_waiting: the pool counts callers that have given up as well and, at the bound, stops trying to
@@ -90,7 +95,8 @@ class Datastore(PostgresDatastore):
         """No composite types are used."""
 
 
-def _configure(connection: psycopg.Connection[DictRow]) -> None:
+def configure(connection: psycopg.Connection[Any]) -> None:
+    """Let a connection take packed columns as parameters."""
     connection.adapters.register_dumper(arrays.Column, arrays.ColumnDumper)
 
 
@@ -115,42 +121,33 @@ class LedgerRecorder(ApplicationRecorder):
 
     def insert_events(
         self,
-        stored_events: Sequence[StoredEvent],
+        stored_events: Sequence[StoredEvent | Stored],
         *,
         rows: Sequence[StatusRow] = (),
-        keys: Sequence[DataKeyRow] = (),
+        wrapped: Sequence[bytes | None] | None = None,
         captures: Sequence[CaptureRow] = (),
         **_: Any,
     ) -> Sequence[int] | None:
         """Append events, grouped by ascending partition, with the rows that follow from them.
 
-        Returns the notification ids. Raises IntegrityError if a stream has moved on: nothing is written then.
+        `wrapped` has the key of every row whose message this append opens. Returns the notification ids. Raises
+        IntegrityError if a stream has moved on: nothing is written then.
         """
         if not stored_events and not captures:
             return None
-        streams: list[Any] = [event.originator_id for event in stored_events]
-        partitions = self._partitions_of(streams)
-        parameters = [
-            arrays.smallints(partitions),
-            arrays.uuids(streams),
-            arrays.integers([event.originator_version for event in stored_events]),
-            arrays.texts([event.topic for event in stored_events]),
-            arrays.byteas([event.state for event in stored_events]),
-            arrays.smallints(self._partitions_of([row.stream_id for row in keys])),
-            arrays.uuids([row.stream_id for row in keys]),
-            arrays.byteas([row.wrapped for row in keys]),
-            arrays.smallints(self._partitions_of([row.stream_id for row in rows])),
-            *(pack([getattr(row, name) for row in rows]) for name, pack in COLUMNS.items()),
-            arrays.smallints(self._partitions_of([row.capture_id for row in captures])),
-            *(pack([getattr(row, name) for row in captures]) for name, pack in CAPTURE_COLUMNS.items()),
-        ]
+        partitions = self._partitions_of([event.originator_id for event in stored_events])
+        parameters = append_parameters(stored_events, partitions, rows, wrapped or [None] * len(rows))
+        if captures:
+            parameters.append(arrays.smallints(self._partitions_of([row.capture_id for row in captures])))
+            parameters += _packed(CAPTURE_COLUMNS, captures)
         with self.connection() as connection, connection.cursor(row_factory=tuple_row, binary=True) as cursor:
-            cursor.execute(_APPEND, parameters, prepare=True)
+            cursor.execute(APPEND_WITH_CAPTURES if captures else APPEND, parameters, prepare=True)
             row = cursor.fetchone()
         assert row is not None  # noqa: S101  # the function returns one row
+        positions: list[int] = row[0] or []
         if self.partitions == 1:
-            return list(row[0])
-        return [position << 8 | part for position, part in zip(row[0], partitions, strict=True)]
+            return positions
+        return [position << 8 | part for position, part in zip(positions, partitions, strict=True)]
 
     def _partitions_of(self, streams: Sequence[Any]) -> list[int]:
         if self.partitions == 1:
@@ -251,10 +248,43 @@ class LedgerFactory(PostgresFactory):
         self.datastore.close()
 
 
-_PARAMETERS: Final = 10 + len(COLUMNS) + len(CAPTURE_COLUMNS)
-_APPEND: Final = sql.SQL("SELECT * FROM ledger_append({})").format(
-    sql.SQL(", ").join(repeat(sql.Placeholder(), _PARAMETERS))
-)
+def append_parameters(
+    events: Sequence[StoredEvent | Stored],
+    partitions: Sequence[int],
+    rows: Sequence[StatusRow],
+    wrapped: Sequence[bytes | None],
+) -> list[arrays.Column]:
+    """Return the parameters of `ledger_record`, less those for captures."""
+    states = [event.state for event in events]
+    return [
+        arrays.smallints(partitions),
+        arrays.uuids([event.originator_id for event in events]),  # type: ignore[misc]  # there is one id type
+        arrays.integers([event.originator_version for event in events]),
+        arrays.texts([event.topic for event in events]),
+        arrays.byteas(states),
+        arrays.byteas([sha256(state).digest() for state in states]),
+        arrays.integers([row.first for row in rows]),
+        arrays.integers([row.last for row in rows]),
+        arrays.byteas(wrapped),
+        *_packed(COLUMNS, rows),
+    ]
+
+
+def _packed(
+    columns: Mapping[str, Callable[[Sequence[Any]], arrays.Column]], rows: Sequence[msgspec.Struct]
+) -> list[arrays.Column]:
+    """Pack the last fields of rows, which are these columns."""
+    values = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) or [()] * len(columns)
+    return [pack(column) for pack, column in zip(columns.values(), values[-len(columns) :], strict=True)]
+
+
+def _append(parameters: int) -> bytes:
+    return b"SELECT * FROM ledger_record(" + b", ".join([b"%s"] * parameters) + b")"
+
+
+#: The one statement that writes events, without and with captures beside them.
+APPEND: Final = _append(7 + len(INDEX_COLUMNS) + len(COLUMNS))
+APPEND_WITH_CAPTURES: Final = _append(8 + len(INDEX_COLUMNS) + len(COLUMNS) + len(CAPTURE_COLUMNS))
 _STREAM: Final = """
 SELECT version, type, state FROM events
  WHERE partition = %s AND stream_id = %s

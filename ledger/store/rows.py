@@ -9,20 +9,16 @@ import msgspec
 
 from ledger.store import arrays
 
-
-class DataKeyRow(msgspec.Struct, frozen=True):
-    """The wrapped data key of a message that this append opens."""
-
-    stream_id: UUID
-    wrapped: bytes
+#: In place of a look-up: it is taken away.
+NO_LOOKUP: Final = b""
 
 
 class StatusRow(msgspec.Struct, frozen=True, kw_only=True):
     """A stream's row in `current_status`. Message id and opening time are given by the database."""
 
     stream_id: UUID
-    version: int
-    opening: int  #: 1-based index of the stream's first event in this append; 0 if it was open before
+    first: int  #: 1-based index of the stream's first event in this append; 0 if it was open before
+    last: int  #: 1-based index of its last event in this append
     last_updated: datetime
     sent_at: datetime | None
     delivered_at: datetime | None
@@ -35,7 +31,7 @@ class StatusRow(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     conflict: str
     failure_category: str | None
-    provider_lookup: bytes | None
+    provider_lookup: bytes | None  #: this and the next two: None leaves what is there
     recipient_lookup: bytes | None
     reference_lookup: bytes | None
     state: bytes
@@ -63,11 +59,9 @@ CAPTURE_COLUMNS: Final[dict[str, Callable[[Sequence[Any]], arrays.Column]]] = {
     "sealed": arrays.byteas,
 }
 
-#: In the order of `ledger_append`'s parameters.
+#: In the order of `ledger_record`'s parameters, which has the wrapped keys between the indexes and the rest.
+INDEX_COLUMNS: Final = ("first", "last")
 COLUMNS: Final[dict[str, Callable[[Sequence[Any]], arrays.Column]]] = {
-    "stream_id": arrays.uuids,
-    "version": arrays.integers,
-    "opening": arrays.integers,
     "last_updated": arrays.instants,
     "sent_at": arrays.instants,
     "delivered_at": arrays.instants,
@@ -86,4 +80,4 @@ COLUMNS: Final[dict[str, Callable[[Sequence[Any]], arrays.Column]]] = {
     "state": arrays.byteas,
 }
 assert tuple(CAPTURE_COLUMNS) == CaptureRow.__struct_fields__  # noqa: S101
-assert tuple(COLUMNS) == StatusRow.__struct_fields__  # noqa: S101  # a column cannot be forgotten
+assert ("stream_id", *INDEX_COLUMNS, *COLUMNS) == StatusRow.__struct_fields__  # noqa: S101  # none can be forgotten

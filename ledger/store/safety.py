@@ -71,6 +71,6 @@ def _settings(connection: psycopg.Connection[tuple[object, ...]]) -> list[Findin
 def _schema(connection: psycopg.Connection[tuple[object, ...]], partitions: int) -> Finding:
     try:
         migrations.check(connection, partitions)
-    except (migrations.MigrationMissing, migrations.WrongPartitionCount) as error:
+    except (migrations.MigrationMissing, migrations.WrongPartitionCount, migrations.WrittenByLater) as error:
         return Finding("schema", False, str(error))
     return Finding("schema", True, "all migrations applied")

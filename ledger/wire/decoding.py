@@ -1,13 +1,14 @@
 """Turning a request's bytes into values an adapter can trust. The only place where provider bytes are decoded.
 
 Whatever the bytes, the outcome is a value or `Malformed`; msgspec's own exceptions, bad UTF-8, hostile nesting and
-numbers beyond any type never leave this module. Adapters declare the fields they cannot do without and take every
-other one as `Raw`, read by `loose`: a field we merely like to have must never cost a status we need. The convention
+numbers beyond any type never leave this module. Adapters read items with `lenient_reader`, or take a field as `Raw`
+and read it by `loose`: a field we merely like to have must never cost a status we need. The convention
 whose breach would be silent: `null`, blank and absent are one and the same, here and in every adapter.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from ledger.domain.observation import Observation
-from ledger.wire.contract import Malformed, Parsed, Unreadable
+from ledger.wire.contract import Malformed, Parsed, Unreadable, Webhook
 
 #: Fields in a form, repeats included. The largest callback known has about thirty.
 FIELDS_MAX: Final = 1_000
@@ -27,6 +28,10 @@ ITEMS_MAX: Final = 10_000
 WORD_MAX: Final = 1_024
 #: Characters of a free text; the evidence keeps the rest.
 TEXT_MAX: Final = 4_096
+#: Bytes of a whole request that may be the evidence of each of its recipients.
+EVIDENCE_BYTES_MAX: Final = 16 * 1024
+#: Joins message and recipient where recipients share an id. Nothing that is an id or an address has one.
+RECIPIENT_SEPARATOR: Final = "|"
 #: Default of an optional field: absent is null.
 ABSENT: Final = Raw(b"null")
 
@@ -36,9 +41,10 @@ _ANY: Final = msgspec.json.Decoder()
 _RAW: Final = msgspec.json.Decoder(Raw)
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 _LIST_OR_NULL: Final = msgspec.json.Decoder(list[Raw] | None)
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _BLANK: Final = b" \t\r\n"
 _INTEGERS: Final = range(-(1 << 63), 1 << 64)
-_PHONE: Final = re.compile(r"\+?([0-9]{7,15})", re.ASCII)
+_PHONE_DIGITS: Final = range(7, 16)
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -64,6 +70,37 @@ def _reader(decoder: msgspec.json.Decoder[T], place: str) -> Callable[[bytes | R
             raise Malformed(f"{place}: a number is out of range") from problem
         except ValueError as problem:  # bad UTF-8 within a text, an integer of thousands of digits
             raise Malformed(f"{place}: a value cannot be represented") from problem
+
+    return read
+
+
+def lenient_reader(shape: type[T], place: str) -> Callable[[bytes | Raw], T]:
+    """Build a reader of one shape whose fields are all optional: one of another type than it should have is absent.
+
+    What is well formed is decoded at once. Whatever else is read field by field, with damaged texts mended: a field we
+    merely like to have must never cost a status we need. Raises Malformed, naming `place`, for anything but an object.
+    A field of type `Raw` is for the caller to judge.
+    """
+    decode = msgspec.json.Decoder(shape).decode
+    members = _reader(_MEMBERS, place)
+    types = {field.encode_name: (field.name, field.type) for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]
+
+    def mend(data: bytes | Raw) -> T:
+        found: dict[str, object] = {}
+        for told, raw in members(data).items():
+            name, type_ = types.get(told, ("", None))
+            if type_ is Raw:
+                found[name] = raw
+            elif name:
+                with suppress(msgspec.ValidationError):
+                    found[name] = msgspec.convert(loose(raw), type_)
+        return shape(**found)
+
+    def read(data: bytes | Raw) -> T:
+        try:
+            return decode(data)
+        except (ValueError, RecursionError, OverflowError):  # msgspec's errors are ValueErrors
+            return mend(data)
 
     return read
 
@@ -98,12 +135,33 @@ def _mended(data: bytes) -> object:
         return None
 
 
+def is_present(raw: Raw) -> bool:
+    """Tell whether a member is there and not null, without decoding it."""
+    return bytes(raw).strip(_BLANK) != b"null"
+
+
 def count(raw: Raw) -> int:
     """Return the number of elements of what may be an array, without decoding them; 0 if it is not one."""
     try:
         return len(_LIST_OR_NULL.decode(raw) or ())
     except (ValueError, RecursionError, OverflowError):
         return 0
+
+
+def elements(raw: Raw) -> list[Raw]:
+    """Return the elements of what may be an array, none if it is not one."""
+    try:
+        return _LIST_OR_NULL.decode(raw) or []
+    except (ValueError, RecursionError, OverflowError):
+        return []
+
+
+def raw_member(raw: Raw, name: str) -> Raw:
+    """Return a member of what may be an object, undecoded; null if it is not, or has no such member."""
+    try:
+        return _MEMBERS.decode(raw).get(name, ABSENT)
+    except (ValueError, RecursionError, OverflowError):
+        return ABSENT
 
 
 def member(value: object, name: str) -> object:
@@ -124,8 +182,18 @@ def form_fields(body: bytes) -> list[tuple[bytes, bytes]]:
         raise Malformed(f"body: a form of more than {FORM_BYTES_MAX} bytes")
     if body.count(b"&") >= FIELDS_MAX:
         raise Malformed(f"body: more than {FIELDS_MAX} form fields")
+    return list(_form_fields(body))
+
+
+@lru_cache(2)  # a signature is checked, and then the same form is read
+def _form_fields(body: bytes) -> tuple[tuple[bytes, bytes], ...]:
     pairs = (field.partition(b"=") for field in body.split(b"&") if field)
-    return [(_unquoted(name), _unquoted(value)) for name, _, value in pairs]
+    return tuple([(_unquoted(name), _unquoted(value)) for name, _, value in pairs])
+
+
+def is_object(webhook: Webhook) -> bool:
+    """Tell whether a request's body is a JSON object by the look of it, whatever its headers say."""
+    return webhook.method != "GET" and webhook.body.lstrip(_BLANK)[:1] == b"{"
 
 
 def form_texts(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -171,8 +239,8 @@ def text(value: object) -> str | None:
 
 def phone_number(address: str) -> str | None:
     """Return "+digits" for an address that is a phone number, with or without its plus sign; None for any other."""
-    match = _PHONE.fullmatch(address)
-    return f"+{match[1]}" if match else None
+    digits = address.removeprefix("+")
+    return f"+{digits}" if len(digits) in _PHONE_DIGITS and digits.isascii() and digits.isdigit() else None
 
 
 def required(value: str | None, place: str) -> str:
@@ -182,7 +250,37 @@ def required(value: str | None, place: str) -> str:
     return value
 
 
-# Batches --------------------------------------------------------------------------------------------------------------
+# Recipients and requests ----------------------------------------------------------------------------------------------
+
+
+def recipient(address: str | None) -> str | None:
+    """Return "+digits" for a phone number, and any other address as it is."""
+    return address and (phone_number(address) or address)
+
+
+def shared_reference(message_id: str, address: str) -> str:
+    """Return what names a message to one of the recipients who share its id."""
+    return f"{message_id}{RECIPIENT_SEPARATOR}{recipient(address)}"
+
+
+def own_evidence(whole: bytes | Raw, own: bytes | Raw) -> bytes:
+    """Return the evidence about one of several recipients: the whole where it is small, else only their own part.
+
+    A request about a thousand recipients must not be stored a thousand times.
+    """
+    return bytes(whole if len(bytes(whole)) <= EVIDENCE_BYTES_MAX else own)
+
+
+def single(content: bytes, read: Callable[[], Observation | None]) -> Parsed:
+    """Return what a request about one message says: its observation, or None for what is about something else.
+
+    A request in which something necessary is missing is kept as unreadable.
+    """
+    try:
+        observation = read()
+    except Malformed as problem:
+        return Parsed(unreadable=(Unreadable(str(problem), content),))
+    return Parsed(ignored=1) if observation is None else Parsed(observations=(observation,))
 
 
 class Batch:

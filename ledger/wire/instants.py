@@ -4,6 +4,7 @@ Nothing here raises or guesses: a date without a zone is not an instant, and an 
 is a unit mistaken or a field swapped. None means "the provider gave no usable time", never "now".
 """
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -18,6 +19,8 @@ _SECONDS: Final = range(
 _TEXT_MAX: Final = 64
 #: Digits of the largest count accepted, with room for leading zeros.
 _DIGITS_MAX: Final = 20
+#: A date with a time of day and no zone.
+_ZONELESS: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?", re.ASCII)
 
 
 def unix_seconds(value: object) -> datetime | None:
@@ -37,6 +40,11 @@ def unix_milliseconds(value: object) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
 
 
+def unix(value: object) -> datetime | None:
+    """Read whole seconds or milliseconds since 1970, whichever of the two is in range: never both are."""
+    return unix_seconds(value) or unix_milliseconds(value)
+
+
 def iso8601(value: object) -> datetime | None:
     """Read ISO 8601 with an explicit zone. Digits beyond microseconds are dropped."""
     if not isinstance(value, str) or len(value) > _TEXT_MAX:
@@ -45,6 +53,13 @@ def iso8601(value: object) -> datetime | None:
         return _in_utc(datetime.fromisoformat(value.upper()))
     except ValueError:
         return None
+
+
+def iso8601_utc(value: object) -> datetime | None:
+    """Read ISO 8601 of a provider that documents its zoneless times as UTC. A zone that is there counts."""
+    if isinstance(value, str) and len(value) <= _TEXT_MAX and _ZONELESS.fullmatch(value):
+        return iso8601(f"{value}Z")
+    return iso8601(value)
 
 
 def rfc2822(value: object) -> datetime | None:

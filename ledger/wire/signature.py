@@ -1,24 +1,41 @@
 """Message authentication as providers use it: HMAC in hex or base64, compared in constant time, with several secrets.
 
+How old a signature may be is a matter of the scheme: a few minutes where every attempt is signed anew, as long as a
+provider goes on repeating where a repeat may carry the signature of the first attempt.
+
 Total over any bytes: nothing here raises. Signatures are compared as bytes, because comparing text raises on a header
 with a non-ASCII character. An empty secret signs nothing and an empty signature matches nothing: a secret that was
 left blank in a configuration must not turn authentication off.
 """
 
 import hmac
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
-from typing import Literal
+from typing import Final, Literal
 
+from ledger.wire import instants
 from ledger.wire.contract import Secret
 
-Algorithm = Literal["sha256", "sha1"]
+Algorithm = Literal["sha256", "sha384", "sha512", "sha1", "md5"]
+
+#: How far ahead of ours a provider's clock may be.
+AHEAD_MAX: Final = timedelta(minutes=5)
 
 
 def hmac_hex(secret: bytes, message: bytes, algorithm: Algorithm = "sha256") -> bytes:
     """Sign in lower-case hexadecimal."""
-    return hmac.digest(secret, message, algorithm).hex().encode()
+    signing = _signing(secret, algorithm).copy()
+    signing.update(message)
+    return signing.hexdigest().encode()
+
+
+@lru_cache(256)
+def _signing(secret: bytes, algorithm: Algorithm) -> hmac.HMAC:
+    """Return the beginning of every signature under a secret: making it anew would cost as much as the rest."""
+    return hmac.new(secret, digestmod=algorithm)
 
 
 def hmac_base64(secret: bytes, message: bytes, algorithm: Algorithm = "sha256") -> bytes:
@@ -47,6 +64,28 @@ def matches_any(expected: Iterable[bytes], given: Sequence[bytes]) -> bool:
     `expected` may be a generator: without a given signature nothing is computed, and each candidate only once however
     many signatures a request carries.
     """
-    if not given:
-        return False
-    return any(is_equal(candidate, value) for candidate in expected for value in given)
+    if given:
+        for candidate in expected:
+            for value in given:
+                if is_equal(candidate, value):
+                    return True
+    return False
+
+
+def unbase64(text: bytes) -> bytes | None:
+    """Decode standard base64 with padding; None for any other spelling, of which a lax decoder would accept many."""
+    try:
+        decoded = b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return decoded if b64encode(decoded) == text else None
+
+
+def is_fresh(signed_at: datetime | None, received_at: datetime, age_max: timedelta) -> bool:
+    """Tell whether a signature of this instant may still be used. One without an instant may not."""
+    return signed_at is not None and -AHEAD_MAX <= received_at - signed_at <= age_max
+
+
+def is_fresh_at(signed_at: bytes | None, received_at: datetime, age_max: timedelta) -> bool:
+    """Tell the same of a signature whose instant a header has in Unix seconds. Other spellings are no instants."""
+    return is_fresh(instants.unix_seconds((signed_at or b"").decode("latin-1")), received_at, age_max)

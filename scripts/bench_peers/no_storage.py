@@ -15,15 +15,16 @@ class ForgetfulWriter:
     """Stands in for `ledger.ingest.writer.Writer`."""
 
     depth = 0
+    is_full = False
 
     def __init__(self, deliver: Deliver) -> None:
         self._deliver = deliver
 
-    def start(self) -> None:
+    def start(self, _loop: object = None) -> None:
         """Nothing to start."""
 
     def submit(self, job: Job) -> None:
-        job.done = Done((), 0, {})
+        job.done = Done((), (), 0)
         self._deliver([job])
 
     def close(self) -> None:

@@ -11,11 +11,12 @@ import importlib
 import os
 import signal
 import socket
-import sys
 from types import FrameType
 from typing import Any
 
 import uvicorn
+
+from ledger.main import tune
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def _serve(module: Any, database_url: str, pool: int, listener: socket.socket, ready: str | None) -> None:
-    sys.setswitchinterval(0.0005)
+    tune()
     options = {"pool_size": pool} if pool else {}
     config = uvicorn.Config(
         module.application(database_url, **options),

@@ -25,8 +25,8 @@ from starlette.routing import Route
 from scripts.bench_peers import hook
 from scripts.bench_suite.callbacks import ACCOUNT, PATH, SIGNATURE
 
-#: Threads and connections; measured 4, 8, 16 and 40.
-POOL_SIZE: Final = 8
+#: Threads and connections; measured 2, 4, 8, 16 and 40.
+POOL_SIZE: Final = 4
 _NAMESPACE: Final = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 _RANKS: Final = {"sent": 1, "delivered": 2, "read": 3, "failed": 4}
 _ATTEMPTS: Final = 5

@@ -11,7 +11,7 @@ from scripts.bench_suite import callbacks, database, load, servers, units
 #: Events a batch while tables are filled; the product's own limit.
 _FILL: Final = 500
 #: Statuses that one round of filling writes, and messages that it is sure to have opened.
-_CHUNK, _OPENED = 60_000, 12_000
+_CHUNK, _OPENED = 50_000, 10_000
 _TIMED: Final = 100
 _APPENDS: Final = 200
 
@@ -39,7 +39,6 @@ def appends(built: Parts, url: str, sizes: tuple[int, ...], progress: Callable[[
             progress(f"{filled:,} of {sizes[-1]:,} events")
         # What autovacuum would have done by now on a ledger that grew to this size in days.
         database.execute(url, "VACUUM ANALYZE")
-        database.execute(url, "CHECKPOINT")
         new = callbacks.bodies(_TIMED * _APPENDS, run=f"new-{size}")
         existing = callbacks.further(_numbers(filled), run="fill")
         found[size] = Append(_timed(built, new), _timed(built, existing))

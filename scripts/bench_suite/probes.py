@@ -3,24 +3,50 @@
 A rate is a number a second; names end in their unit.
 """
 
+import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ledger.domain.status import Channel, Style
-from scripts.bench_peers import bare, raw, select_one, uma
-from scripts.bench_suite import callbacks, database, growth, load, overload, servers, units, vacuum
+from projections.registry import PROJECTIONS
+from projections.reports import Reports
+from scripts.bench_peers import bare, hook, raw, runner, select_one, uma
+from scripts.bench_suite import (
+    callbacks,
+    database,
+    evidence,
+    following,
+    growth,
+    load,
+    mixed,
+    overload,
+    polling,
+    servers,
+    statuses,
+    units,
+    vacuum,
+)
 
 #: Length of an event's state with full evidence, for rows that imitate it (see `bytes_per_event`).
 STATE_BYTES: Final = 900
 #: Jobs prepared for a second of the write path alone: more than it can write.
 _JOBS_A_SECOND: Final = 20_000
+#: Callbacks prepared for a second over HTTP: more than a route that only reads the body takes on a fast machine.
+_CALLBACKS_A_SECOND: Final = 60_000
 _READ_EVENTS: Final = 15_000
 _SIZE_EVENTS: Final = 100_000
 _CALLERS: Final = 32
-_GROWTH: Final = (120_000, 5_040_000)  #: whole chunks of `growth.fill`
+_FOLLOWED_EVENTS: Final = 100_000
+_RUNNER_EVENTS: Final = 3_000
+#: That rebuild side by side: one a core.
+_PROCESSES: Final = os.cpu_count() or 1
+_OPEN_MESSAGES: Final = 10_000_000  #: that the poller claims from
+_GROWTH: Final = (100_000, 5_000_000)  #: whole chunks of `growth.fill`
 
 Numbers = dict[str, float]
 
@@ -51,13 +77,14 @@ def _hook(
     *,
     alone: bool = False,
     batches: bool = False,
+    callbacks_: callbacks.Callbacks | None = None,
 ) -> Numbers:
     """Send callbacks after a second to warm up; `alone` also times a single caller.
 
     64 bodies of 100 statuses may be more than a slow machine writes within the time a request may wait: some are then
     refused, as they should be, and do not count.
     """
-    file = bench.batches if batches else bench.single
+    file = callbacks_ or (bench.batches if batches else bench.single)
     sender, found = load.Sender(server.url, file), Numbers()
     if alone:
         sender.send(1, 1)
@@ -65,14 +92,14 @@ def _hook(
     sender.send(connections, 1, strict=not batches)
     web, postgres = server.cpu_seconds(), database.cpu_seconds(url)
     sample = sender.send(connections, bench.seconds, strict=not batches)
-    statuses = (sample.requests - sample.not_2xx) * file.statuses
+    recorded = (sample.requests - sample.not_2xx) * file.statuses
     return found | {
-        "rate": statuses / sample.seconds,
+        "rate": recorded / sample.seconds,
         "refused": float(sample.not_2xx),
         "p50_ms": sample.p50_ms,
         "p99_ms": sample.p99_ms,
-        "web_us": (server.cpu_seconds() - web) / statuses * 1e6,
-        "postgres_us": (database.cpu_seconds(url) - postgres) / statuses * 1e6,
+        "web_us": (server.cpu_seconds() - web) / recorded * 1e6,
+        "postgres_us": (database.cpu_seconds(url) - postgres) / recorded * 1e6,
         "sent": float(sender.acknowledged * file.statuses),
     }
 
@@ -90,12 +117,41 @@ def ledger_batches(bench: Bench) -> Numbers:
         return _recorded(url, _hook(bench, server, url, 64, batches=True))
 
 
+def ten_providers(bench: Bench) -> Numbers:
+    """Requests of ten providers in turns, and before and after them requests of one, each on a database of its own."""
+    alone = [_of_providers(bench, mixed.ALONE)]
+    found = _of_providers(bench, mixed.SENDERS)
+    alone.append(_of_providers(bench, mixed.ALONE))
+    return found | {f"alone_{name}": sum(told[name] for told in alone) / len(alone) for name in found}
+
+
+def _of_providers(bench: Bench, senders: Sequence[mixed.Sender]) -> Numbers:
+    """Send requests that are signed right before: most of them are good for some minutes only."""
+    file = mixed.write(bench.directory / "mixed", round(9_000 * (bench.seconds * 1.5 + 3)), senders)
+    with bench.databases.ledger() as url, servers.ledger(url, bench.directory) as server:
+        return _recorded(url, _hook(bench, server, url, 64, callbacks_=file))
+
+
 def _recorded(url: str, found: Numbers) -> Numbers:
     """Check that everything that was acknowledged is on record."""
     recorded = database.value(url, "SELECT count(*) FROM events")
     if recorded < found["sent"]:
         raise load.LoadFailed(f"{found['sent']:.0f} statuses were acknowledged and {recorded} are on record")
     return found | {"recorded": float(recorded)}
+
+
+def ledger_followed(bench: Bench) -> Numbers:
+    """Take callbacks while the same process keeps every read model, and see how far those lag behind."""
+    with (
+        bench.databases.ledger() as url,
+        servers.ledger(url, bench.directory, role="all") as server,
+        units.parts(url, bench.directory) as built,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        lags = pool.submit(lambda: list(following.lags(built, time.perf_counter() + bench.seconds + 1)))
+        found = _recorded(url, _hook(bench, server, url, 64))
+        seen = sorted(lags.result())
+        return found | {"lag_p99_seconds": seen[int(len(seen) * 0.99)] if seen else 0.0, "looks": float(len(seen))}
 
 
 def no_storage(bench: Bench) -> Numbers:
@@ -184,8 +240,8 @@ def _jobs(bench: Bench, built: units.Parts) -> deque[units.Job]:
 
 
 def umadb(bench: Bench) -> Numbers:
-    statuses = callbacks.statuses(round(_JOBS_A_SECOND * bench.seconds))
-    items = deque((f"observation-{number}", status.encode()) for number, status in enumerate(statuses))
+    told = callbacks.statuses(round(_JOBS_A_SECOND * bench.seconds))
+    items = deque((f"observation-{number}", status.encode()) for number, status in enumerate(told))
     with uma.server(bench.directory) as url:
         return {"rate": uma.concurrent(url, items, _CALLERS, bench.seconds)}
 
@@ -198,6 +254,33 @@ def single_rows(bench: Bench) -> Numbers:
 def array_rows(bench: Bench) -> Numbers:
     with bench.databases.empty() as url:
         return {"rate": raw.array_rows(url, STATE_BYTES, bench.seconds)}
+
+
+# Read models ----------------------------------------------------------------------------------------------------------
+
+
+def read_models(bench: Bench) -> Numbers:
+    with bench.databases.ledger() as url, units.parts(url, bench.directory) as built:
+        growth.fill(built, _FOLLOWED_EVENTS)
+        return {
+            "follow": following.follow(built, [statuses.Statuses()]),
+            "follow_all": following.follow(built, PROJECTIONS),
+            "rebuild": following.rebuilt(built, url, bench.directory, _PROCESSES, statuses.Statuses()),
+            "rebuild_reports": following.rebuilt(built, url, bench.directory, _PROCESSES, Reports()),
+        }
+
+
+def stock_runner(bench: Bench) -> Numbers:
+    told = [hook.statuses(body)[0] for body in callbacks.bodies(_RUNNER_EVENTS)]
+    with bench.databases.empty() as url:
+        return {"rate": runner.run(url, told)}
+
+
+def report_queries(bench: Bench) -> Numbers:
+    with bench.databases.ledger() as url, units.parts(url, bench.directory) as built:
+        following.fill_aggregates(built)
+        found = following.ask(built)
+        return found | {"slowest_ms": max(found.values())}
 
 
 # Once a run -----------------------------------------------------------------------------------------------------------
@@ -225,6 +308,21 @@ def size(bench: Bench) -> Numbers:
 def size_full(bench: Bench) -> Numbers:
     with bench.databases.ledger() as url, units.parts(url, bench.directory, evidence="full") as built:
         return growth.bytes_an_event(built, url, _SIZE_EVENTS)
+
+
+def chain(bench: Bench) -> Numbers:
+    with bench.databases.ledger() as url, units.parts(url, bench.directory, evidence="digest") as built:
+        return dict(evidence.chain(built, url, bench.seconds)._asdict())
+
+
+def verify(bench: Bench) -> Numbers:
+    with bench.databases.ledger() as url, units.parts(url, bench.directory, evidence="digest") as built:
+        return dict(evidence.verify(built, url, bench.directory, bench.progress)._asdict())
+
+
+def erase(bench: Bench) -> Numbers:
+    with bench.databases.ledger() as url, units.parts(url, bench.directory) as built:
+        return {"seconds": evidence.erase(built)}
 
 
 def append_growth(bench: Bench) -> Numbers:
@@ -255,13 +353,24 @@ def too_much(bench: Bench) -> Numbers:
     return told
 
 
+def poll_rate(bench: Bench) -> Numbers:
+    with bench.databases.ledger() as url, units.parts(url, bench.directory) as built:
+        return dict(polling.questions(built, url)._asdict())
+
+
+def poll_claims(bench: Bench) -> Numbers:
+    with bench.databases.ledger() as url, units.parts(url, bench.directory) as built:
+        told = polling.claims(built, url, _OPEN_MESSAGES)
+        return {name: float(number) for name, number in told._asdict().items()}
+
+
 @contextmanager
 def prepared(
     databases: database.Databases, directory: Path, *, seconds: float, size: int, progress: Callable[[str], None]
 ) -> Iterator[Bench]:
     """Yield a bench with its files of callbacks written: more than any server here takes in the time it is given."""
     progress("writing signed callbacks")
-    single = callbacks.write(directory / "single", round(15_000 * (seconds * 2.5 + 4)))
+    single = callbacks.write(directory / "single", round(_CALLBACKS_A_SECOND * (seconds + 2)))
     batches = callbacks.write(directory / "batches", round(400 * (seconds * 4 + 4)), 100)
     yield Bench(databases, directory, seconds, single, batches, size, progress)
 
@@ -269,9 +378,11 @@ def prepared(
 PROBES: Final[dict[str, Probe]] = {
     "ledger_1": ledger(1, 64),
     "stock_1": peer("stock", 1, 64, alone=True),
+    "ledger_followed": ledger_followed,
     "no_storage": no_storage,
     "upsert": peer("upsert", 1, 64),
     "hello": peer("hello", 1, 64),
+    "ten_providers": ten_providers,
     "ledger_2": ledger(2, 256),
     "stock_2": peer("stock", 2, 256),
     "batches": ledger_batches,
@@ -285,13 +396,36 @@ PROBES: Final[dict[str, Probe]] = {
     "umadb": umadb,
     "reads": reads,
     "select": select,
+    "read_models": read_models,
+    "stock_runner": stock_runner,
+    "report_queries": report_queries,
     "vacuum": vacuum_stall,
     "vacuum_stock": vacuum_stall_stock,
     "size": size,
     "size_full": size_full,
     "overload": too_much,
+    "chain": chain,
+    "verify": verify,
+    "erase": erase,
     "growth": append_growth,
     "memory": memory,
+    "poll_rate": poll_rate,
+    "poll_claims": poll_claims,
 }
 #: Measured once however many rounds there are.
-ONCE: Final = frozenset({"vacuum", "vacuum_stock", "size", "size_full", "overload", "growth", "memory"})
+ONCE: Final = frozenset(
+    {
+        "report_queries",
+        "vacuum",
+        "vacuum_stock",
+        "size",
+        "size_full",
+        "overload",
+        "verify",
+        "erase",
+        "growth",
+        "memory",
+        "poll_rate",
+        "poll_claims",
+    }
+)

@@ -4,6 +4,7 @@ Within a round everything is measured once, in turns from the front and from the
 machine does not always hit the same probe. A figure's ratio is taken within each round; the median over rounds counts.
 """
 
+import signal
 import sys
 import tempfile
 import time
@@ -57,6 +58,7 @@ def names() -> list[str]:
 def run(options: Options) -> int:
     """Measure, print the table, write the file."""
     require_wrk()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends servers, removes files
     began = time.monotonic()
     chosen, left_out = _choose(options)
     seconds = options.seconds or _SECONDS[options.quick]

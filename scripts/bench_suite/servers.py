@@ -14,7 +14,7 @@ from typing import Final
 
 import psutil
 
-from scripts.bench_suite import callbacks
+from scripts.bench_suite import callbacks, mixed
 
 ROOT: Final = Path(__file__).parents[2]
 #: What every server prints before its URL.
@@ -53,11 +53,20 @@ class Server:
 
 @contextmanager
 def ledger(
-    database_url: str, directory: Path, *, workers: int = 1, module: str = "ledger", **settings: str
+    database_url: str,
+    directory: Path,
+    *,
+    workers: int = 1,
+    module: str = "ledger",
+    role: str = "web",
+    **settings: str,
 ) -> Iterator[Server]:
-    """Run the product as users do; `module` may name one that changes something about it first."""
+    """Run the product as users do; `module` may name one that changes something about it first.
+
+    With role `web` it takes callbacks and nothing follows the log.
+    """
     with running(
-        [module, "serve", "--port", "0", "--workers", str(workers), "--no-migrate"],
+        [module, "serve", "--port", "0", "--workers", str(workers), "--no-migrate", "--role", role],
         ledger_environment(database_url, directory, **settings),
         directory,
     ) as server:
@@ -67,7 +76,7 @@ def ledger(
 def ledger_environment(database_url: str, directory: Path, **settings: str) -> dict[str, str]:
     """Return a complete environment: nothing of the caller's own settings gets in."""
     accounts = directory / "accounts.toml"
-    accounts.write_text(_ACCOUNTS, "utf-8")
+    accounts.write_text(f"{_ACCOUNTS}\n{mixed.accounts()}", "utf-8")
     told = {
         "DATABASE_URL": database_url,
         "MASTER_KEY": base64.b64encode(b"m" * 32).decode(),

@@ -1,7 +1,8 @@
 """The unit of work without HTTP: load, decide, append, upsert, in one transaction a batch.
 
-It is driven through the writer's public side. `deliver` runs in the writer's own thread and hands in the next N jobs
-before it returns, so the next batch is exactly these N and nothing but the unit is timed.
+It is driven through the writer's public side. `deliver` runs on the writer's own loop and hands in the next N jobs
+before it returns, so the next batch is exactly these N and nothing but the unit is timed. As many batches are on their
+way as the writer has fibers: one is decided while the database works for the other.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ class Pace(NamedTuple):
 @contextmanager
 def parts(database_url: str, directory: Path, **settings: str) -> Iterator[Parts]:
     """Yield the product's parts over a database."""
+    main.tune()
     told = main.with_secrets(main.read(servers.ledger_environment(database_url, directory, **settings)))
     built = main.build(told, database_url)
     try:
@@ -74,13 +76,13 @@ def loop(built: Parts, waiting: deque[Job], batch: int, seconds: float, ledger: 
     failure: list[Exception] = []
 
     def hand_in() -> None:
-        for _ in range(batch):
+        for _ in range(min(batch, len(waiting))):
             writer.submit(waiting.popleft())
 
     def deliver(written: list[Job]) -> None:
         times.append(time.perf_counter())
         failure.extend(job.error for job in written if job.error is not None)
-        if failure or len(waiting) < batch or times[-1] - times[0] > seconds:
+        if failure or not waiting or times[-1] - times[0] > seconds:
             ended.set()
         else:
             hand_in()
@@ -89,6 +91,9 @@ def loop(built: Parts, waiting: deque[Job], batch: int, seconds: float, ledger: 
     writer = Writer(ledger or built.ledger, project, deliver)
     hand_in()
     writer.start()
+    while len(waiting) and writer.waiting:  # the second batch is not to join the first
+        time.sleep(0.001)
+    hand_in()
     ended.wait(seconds + 30)
     writer.close()
     gc.unfreeze()

@@ -283,6 +283,9 @@ def test_config_shows_every_setting_and_no_secret(run, command_url):
         "verify_token": "***",
         "public_url": "http://127.0.0.1:8080/webhooks/meta-main",
         "conflicts": "keep",
+        "options": {},
+        "expected_seconds": None,
+        "poll": None,
     }
     assert ended.json["accounts"]["twilio-main"]["public_url"] == "https://ledger.example.com/hooks/twilio"
     for secret in ("meta-secret", "meta-verify-token", "twilio-secret", "viber-secret"):

@@ -8,8 +8,8 @@ from tests.http.callbacks import history, instant, meta, meta_failure, meta_stat
 
 
 @pytest.fixture(scope="module")
-def ledger_service(start_shared_service, new_database):
-    return start_shared_service(new_database())
+def ledger_service(start_module_service, new_database):
+    return start_module_service(new_database())
 
 
 @pytest.fixture
@@ -46,6 +46,7 @@ def test_history_as_json_is_what_the_api_answers(run, api, read):
     assert ended.json == {
         "message_id": read["message_id"],
         "as_of": None,
+        "clock": "recorded",
         "status": "READ",
         "items": history(api, read),
         "next_cursor": None,
@@ -69,6 +70,21 @@ def test_history_as_of_before_everything_is_empty(run, read):
 
     assert (ended.code, ended.json["status"], ended.json["items"]) == (0, "UNKNOWN", [])
     assert ended.json["as_of"] == "2019-12-31T23:00:00Z"
+
+
+@pytest.mark.parametrize("clock", ["recorded", "occurred"])
+def test_history_as_of_any_time_to_come_is_everything(run, api, read, clock):
+    ended = run("history", read["message_id"], "--as-of", "9999-12-31t23:59:59z", "--clock", clock, "--json")
+
+    assert (ended.json["status"], ended.json["items"]) == ("READ", history(api, read))
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-11-21T12:00:00", "0001-01-01T00:00:00+14:00", ""])
+def test_history_as_of_no_time_is_bad_usage(run, read, text):
+    ended = run("history", read["message_id"], "--as-of", text)
+
+    assert ended.code == 2
+    assert "--as-of: must be an RFC 3339 time with an offset" in ended.err
 
 
 def test_history_as_of_now_is_everything(run, read):

@@ -11,10 +11,10 @@ import pytest
 from ledger import __main__, main
 from ledger.commands import simulate
 from ledger.commands.common import DONE, FAILED, FOUND, USAGE
-from ledger.commands.simulation.client import Client
 from ledger.commands.simulation.model import Sender
 from ledger.commands.simulation.performance import Result, WrongMessage, perform
 from ledger.commands.simulation.traffic import Play, compose
+from ledger_client.transport import Transport
 from tests.http.callbacks import meta as callback
 from tests.http.callbacks import meta_failure, send
 from tests.plugins.service import Service, toml
@@ -57,7 +57,7 @@ def a_play(service: Service, messages: int, seed: int) -> Play:
 
 def performed(service: Service, play: Play) -> Result:
     keys = {place: service.new_key(*place)[1] for place in play.keys}
-    with Client(service.url) as client:
+    with Transport(service.url) as client:
         return perform(play, client, keys, seconds=0)
 
 

@@ -135,12 +135,14 @@ _VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "<time>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<uuid>"),
     (re.compile(r"[0-9a-f]{8}-\d+"), "<tag>"),
-    (re.compile(r"[0-9a-f]{64}"), "<digest>"),
+    (re.compile(r"[0-9a-f]{64}|[0-9a-f]{32}"), "<digest>"),
     (re.compile(r"messages/\d+"), "messages/<id>"),
     (re.compile(r"slk_[\w-]+|key_[0-9a-f]+"), "<key>"),
     (re.compile(r'"timestamp": ?\\?"\d+\\?"|(?<=timestamp\\":\\")\d+|(?<=timestamp":")\d+'), "<seconds>"),
 )
 _IDS = ("message_id", "position")
+#: How far a read model happens to be behind at that moment, told beside its trend.
+_LAG = ("events", "seconds")
 _MORE = "…"
 
 
@@ -164,8 +166,9 @@ def _settled(value: Any) -> Any:
     """Replace what is different in every run."""
     match value:
         case dict():
+            varying = (*_IDS, *_LAG) if "trend" in value else _IDS
             return {
-                name: "<id>" if name in _IDS and isinstance(inner, int) else _settled(inner)
+                name: "<number>" if name in varying and isinstance(inner, int | float) else _settled(inner)
                 for name, inner in value.items()
             }
         case list():

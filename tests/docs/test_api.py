@@ -3,10 +3,13 @@
 import msgspec
 import pytest
 
-from ledger.http import api, compat, health, queries, shapes
+from ledger.http import api, compat, endpoint_routes, evidence, health, inputs, queries, reports, shapes
 from ledger.http.compat import CompatError, CompatListed, CompatMessageStatus, CompatPage, CompatStatus
+from ledger.http.endpoints import Endpoints
+from ledger.http.intercom import IntercomApp
 from ledger.http.problems import PROBLEMS
 from ledger.http.routes import operations
+from ledger.http.streams import Streams
 from tests.docs.documents import blocks, code, section, table, text_of
 
 API = text_of("docs/api.md")
@@ -18,11 +21,15 @@ def first_cells(text: str, heading: str, number: int = 0) -> list[str]:
 
 
 def test_every_endpoint_is_documented_and_no_other() -> None:
-    handlers = [object.__new__(type_) for type_ in (api.NativeApi, compat.CompatApi, health.Health)]
+    types = (api.NativeApi, compat.CompatApi, health.Health, reports.ReportsApi, evidence.EvidenceApi)
+    handlers = [object.__new__(type_) for type_ in types]
+    surfaces = {"streams": object.__new__(Streams), "intercom": object.__new__(IntercomApp)}
+
+    known = [*operations(*handlers, **surfaces), *endpoint_routes.operations(object.__new__(Endpoints))]
 
     documented = [(code(row[0])[0], code(row[1])[0]) for row in table(API, "API")]
 
-    assert sorted(documented) == sorted((operation.method, operation.path) for operation in operations(*handlers))
+    assert sorted(documented) == sorted((operation.method, operation.path) for operation in known)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,7 @@ def test_every_error_is_documented_with_its_http_status() -> None:
 def test_limits_in_the_text() -> None:
     assert f"1 to {queries.LIMIT_MAX}, {queries.LIMIT_DEFAULT} unless told" in " ".join(API.split())
     assert f"after N seconds (at most {api.WAIT_SECONDS_MAX})" in API
-    assert f"at most {api.BODY_BYTES_MAX // 1024} KiB" in API
+    assert f"at most {inputs.BODY_BYTES_MAX // 1024} KiB" in API
 
 
 def test_every_field_of_a_compatible_status_is_documented_and_no_other() -> None:

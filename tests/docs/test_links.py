@@ -47,7 +47,7 @@ def test_a_document_begins_with_its_only_title(document: Path) -> None:
     assert text.startswith("# ")
 
 
-def test_decisions_are_numbered_without_a_gap() -> None:
-    numbers = [int(path.name[:4]) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+def test_decisions_have_numbers_of_their_own() -> None:
+    numbers = [int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("*.md")]
 
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == len(set(numbers))

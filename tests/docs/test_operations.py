@@ -8,6 +8,9 @@ from ledger.http import metrics
 from tests.docs.documents import ROOT, code, table, text_of
 
 TEXT = text_of("docs/operations.md")
+SOURCE = "".join(
+    path.read_text("utf-8") for package in ("ledger", "projections") for path in (ROOT / package).rglob("*.py")
+)
 
 
 def test_every_metric_is_documented_with_its_labels_and_no_other() -> None:
@@ -31,15 +34,13 @@ def test_alerts_speak_of_metrics_that_exist() -> None:
 
 
 def test_documented_log_events_exist() -> None:
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "ledger").rglob("*.py"))
 
-    missing = [code(row[0])[0] for row in table(TEXT, "Logs") if f'"{code(row[0])[0]}"' not in source]
+    missing = [code(row[0])[0] for row in table(TEXT, "Logs") if f'"{code(row[0])[0]}"' not in SOURCE]
 
     assert missing == []
 
 
 def test_every_fault_and_warning_that_is_logged_is_documented() -> None:
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "ledger").rglob("*.py"))
-    logged = set(re.findall(r"_?log\.(?:warning|error|exception)\(\s*\"([a-z_]+)\"", source))
+    logged = set(re.findall(r"_?log\.(?:warning|error|exception)\(\s*\"([a-z_]+)\"", SOURCE))
 
     assert logged <= {code(row[0])[0] for row in table(TEXT, "Logs")}

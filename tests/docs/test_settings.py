@@ -5,9 +5,12 @@ import msgspec
 from ledger import config
 from ledger.config import RateLimit, Settings
 from ledger.providers import PROVIDERS
+from ledger.screens.access import Role
+from ledger.screens.users import UserTable
 from tests.docs.documents import code, table, text_of
 
 TEXT = text_of("docs/settings.md")
+FILE = ("accounts", "hubspot", "intercom", "users")  #: what the accounts file tells
 ENVIRONMENT = {code(row[0])[0]: row for row in table(TEXT, "Environment")}
 ACCOUNT = {code(row[0])[0]: row for row in table(TEXT, "Accounts")}
 
@@ -24,7 +27,7 @@ def shown(default: object) -> str:
 
 
 def test_every_environment_variable_is_documented_and_no_other() -> None:
-    known = {config.PREFIX + field.upper() for field in Settings.__struct_fields__ if field != "accounts"}
+    known = {config.PREFIX + field.upper() for field in Settings.__struct_fields__ if field not in FILE}
 
     assert known == set(ENVIRONMENT)
 
@@ -68,6 +71,21 @@ def test_required_keys_of_an_account_are_documented_as_required() -> None:
     required = {field.name for field in msgspec.structs.fields(config._AccountTable) if field.required}
 
     assert required == {name for name, row in ACCOUNT.items() if row[1] == "required"}
+
+
+def test_every_key_of_the_intercom_table_is_documented_and_no_other() -> None:
+    documented = {code(row[0])[0]: row[1] for row in table(TEXT, "Intercom")}
+
+    assert set(config._IntercomTable.__struct_fields__) == set(documented)
+    assert set(documented.values()) == {"required"}
+
+
+def test_every_key_of_a_user_is_documented_with_its_choices() -> None:
+    documented = {code(row[0])[0]: row for row in table(TEXT, "Users")}
+
+    assert set(UserTable.__struct_fields__) == set(documented)
+    assert {*Role} <= set(code(documented["role"][2]))
+    assert {row[1] for row in documented.values()} == {"required"}
 
 
 def test_documented_providers_and_channels_are_those_of_the_registry() -> None:

@@ -142,7 +142,9 @@ def test_names_of_different_purposes_differ() -> None:
 
 def test_item_digest_is_keyed() -> None:
     assert NAMES.item_digest(b"{}") != Names(b"another secret of a deployment").item_digest(b"{}")
-    assert len(NAMES.item_digest(b"")) == len(request_digest(b"")) == 32
+    assert len(NAMES.item_digest(b"")) == 16
+    assert NAMES.content_digest(b"{}").startswith(NAMES.item_digest(b"{}"))
+    assert len(NAMES.content_digest(b"")) == len(request_digest(b"")) == 32
 
 
 @given(number=st.integers(0, MESSAGE_ID_MAX // BUCKETS - 1), stream_id=st.uuids(version=5), width=st.integers(0, 8))

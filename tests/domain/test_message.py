@@ -8,7 +8,7 @@ import pytest
 from ledger.domain.events import MessageLinked, MessageRegistered, ObservedDetails, RegisteredDetails, StatusObserved
 from ledger.domain.evidence import Failure
 from ledger.domain.message import OBSERVATIONS_MAX, Message, Observe, decide, evolve
-from ledger.domain.observation import Claim, Source
+from ledger.domain.observation import Claim, Part, Source
 from ledger.domain.reading import Basis, Instant, failure, is_final, keep_polling, time_of, times
 from ledger.domain.status import Channel, Conflict, FailureKind, Outcome, Status, Verdict
 from tests.builders import (
@@ -165,6 +165,8 @@ def test_event_tells_everything_the_observation_and_the_receipt_told() -> None:
         participant="member-1",
         provider_account="number-1",
         client_reference="order-1",
+        part=1,
+        parts=2,
     )
     command = observe_command(said, receipt=a_receipt(source=Source.POLL))
 
@@ -178,9 +180,8 @@ def test_event_tells_everything_the_observation_and_the_receipt_told() -> None:
         source=Source.POLL,
         claim=DELIVERED,
         verdict=Verdict.ADVANCE,
-        skipped=(SENT,),
         status_before=Status.UNKNOWN,
-        status_after=DELIVERED,
+        status_after=SENT,
         occurred_at=at(-1),
         received_at=NOON,
         event_id="event-1",
@@ -190,12 +191,13 @@ def test_event_tells_everything_the_observation_and_the_receipt_told() -> None:
         provider_account="number-1",
         request_digest=command.receipt.request_digest,
         item_digest=command.item_digest,
+        part=Part(1, 2),
+        country="US",
         personal=ObservedDetails(
             provider_message_id="provider-message-1",
             provider_status="delivered",
             error_text="fine",
             recipient="+15550100",
-            recipient_raw="15550100",
             recipient_user_id="user-1",
             participant="member-1",
             client_reference="order-1",
@@ -270,16 +272,39 @@ def test_error_code_makes_no_failure() -> None:
 def test_what_a_later_observation_knows_is_filled_in_and_the_first_word_stays() -> None:
     registered = register_command(details=RegisteredDetails(provider_message_id="pm-1", recipient="+1"))
 
-    message = a_message(registered, observed(SENT, 1, recipient="+2", recipient_raw="00 1", participant="member-1"))
+    message = a_message(registered, observed(SENT, 1, recipient="+2", participant="member-1"))
 
     assert (message.person.provider_message_id, message.person.recipient) == ("pm-1", "+1")
-    assert (message.person.recipient_raw, message.person.participant) == ("00 1", "member-1")
+    assert message.person.participant == "member-1"
 
 
-def test_raw_recipient_is_filled_in_when_nothing_else_is_new() -> None:
-    registered = register_command(details=RegisteredDetails(provider_message_id="pm-1", recipient="+1"))
+def test_an_observation_does_not_repeat_what_the_message_is_known_by() -> None:
+    first, second = (observed(SENT, minute, participant="member-1", client_reference="order-1") for minute in (1, 2))
 
-    assert a_message(registered, observed(SENT, 1, recipient_raw="00 1")).person.recipient_raw == "00 1"
+    (event,) = decide(a_message(first), second)
+
+    assert isinstance(event, StatusObserved)
+    assert event.personal == ObservedDetails(provider_status="sent", item=second.observation.item)
+    assert event.country is None
+    assert a_message(first, second).person == a_message(first).person
+
+
+@pytest.mark.parametrize(("raw", "kept"), [("15550100", None), ("+15550100", None), ("001 555-0100", "001 555-0100")])
+def test_a_number_as_sent_is_kept_where_it_says_more(raw: str, kept: str | None) -> None:
+    (event,) = decide(Message(), observed(SENT, 1, recipient="+15550100", recipient_raw=raw))
+
+    assert isinstance(event, StatusObserved)
+    assert event.personal.recipient_raw == kept
+
+
+def test_the_country_is_recorded_with_whoever_tells_the_number_first() -> None:
+    registered = register_command(details=RegisteredDetails(recipient="+16045550100"))
+
+    (event,) = decide(Message(), registered)
+
+    assert isinstance(event, MessageRegistered)
+    assert event.country == a_message(registered, observed(SENT, 1, recipient="+4915550100")).country == "CA"
+    assert a_message(observed(SENT, 1, recipient="+4915550100"), registered).country == "DE"
 
 
 def test_full_stream_records_only_what_changes_its_evidence() -> None:
@@ -313,6 +338,7 @@ def test_registration_is_recorded_and_leaves_the_status_alone() -> None:
         channel=Channel.SMS,
         registration=command.registration,
         queued_at=at(-1),
+        country="US",
         received_at=NOON,
         personal=command.details,
     )

@@ -16,15 +16,20 @@ from hypothesis import strategies as st
 from ledger.domain import reasons
 from ledger.domain.reasons import CATALOGUE_VERSION, Category, Reason, RetryClass, Stage, explain
 from ledger.domain.status import FailureKind
+from ledger.providers import PROVIDERS
 
 DOC = Path(__file__).parents[2] / "docs" / "failure-reasons.md"
 CATALOGUE = resources.files("ledger.domain").joinpath("catalogue")
-FILES = ("codes.csv", "advice.csv", "texts.csv")
+FILES = ("codes.csv", "advice.csv", "texts.csv", "aliases.csv")
 
 #: The data as of this version. Whoever changes the data raises the version and writes both here.
-KNOWN_VERSION = ("2026-11-21.1", "83a6260e90a74338")
+KNOWN_VERSION = ("2026-11-25.1", "0e4bbde796cd241e")
 
-SEEDED_PROVIDERS = ("twilio", "meta", "viber", "viber_business", "vonage", "sinch")
+#: Who has codes of its own. Viber Business is a product that partners sell; its codes are those of its own interface.
+SEEDED_PROVIDERS = (
+    *("twilio", "meta", "viber", "viber_business", "vonage", "sinch"),
+    *("telnyx", "plivo", "messagebird", "infobip", "aws", "gupshup"),
+)
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -42,7 +47,7 @@ def from_sender(text: str | None = None, code: str | None = None, provider: str 
     return explain(provider=provider, code=code, text=text, kind=FailureKind.FAILED, sender=True)
 
 
-CODES, ADVICE, TEXTS = (rows(name) for name in FILES)
+CODES, ADVICE, TEXTS, ALIASES = (rows(name) for name in FILES)
 CODED = [row for row in CODES if row["code"] != reasons.UNCODED]
 each_text = pytest.mark.parametrize("row", TEXTS, ids=lambda row: row["key"])
 
@@ -101,6 +106,32 @@ def test_no_code_key_or_advice_occurs_twice() -> None:
 
 def test_every_provider_is_spelled_as_known() -> None:
     assert set(SEEDED_PROVIDERS) == {row["provider"] for row in CODES}
+
+
+def test_every_provider_with_codes_can_be_configured() -> None:
+    known = set(PROVIDERS) | {"viber_business"}
+
+    assert {row["provider"] for row in [*CODES, *ALIASES]} <= known
+
+
+@pytest.mark.parametrize("provider", ["dialog360", "gupshup"])
+def test_a_provider_that_passes_on_the_codes_of_another_explains_them_alike(provider: str) -> None:
+    assert from_provider("131026", provider="meta").recognised
+    assert from_provider("131026", provider=provider) == from_provider("131026", provider="meta")
+
+
+def test_codes_of_its_own_go_before_those_that_a_provider_passes_on() -> None:
+    assert from_provider("1003", provider="gupshup").category is Category.ACCOUNT
+    assert from_provider("1003", provider="gupshup") != from_provider("1003", provider="meta")
+
+
+@pytest.mark.parametrize("listed", [[("new", "nobody")], [("new", "meta"), ("new", "meta")]])
+def test_a_faulty_alias_is_refused(monkeypatch: pytest.MonkeyPatch, listed: list[tuple[str, str]]) -> None:
+    faulty = [{"provider": provider, "same_as": other} for provider, other in listed]
+    monkeypatch.setattr(reasons, "_rows", lambda name: iter(faulty))
+
+    with pytest.raises(ValueError, match=r"aliases\.csv"):
+        reasons._read_aliases({"meta": {}})
 
 
 def test_every_advice_is_used() -> None:

@@ -29,14 +29,19 @@ class Callback(NamedTuple):
     body: bytes
     headers: dict[str, str]
     query: str = ""
+    method: str = "POST"
 
 
 def send(service: Service, callback: Callback, *, client: httpx.Client | None = None) -> httpx.Response:
     """Deliver a callback, its query string verbatim."""
     client = client or service.client()
     target = f"/webhooks/{callback.account}" + (f"?{callback.query}" if callback.query else "")
-    return client.post(
-        "/", content=callback.body, headers=callback.headers, extensions={"target": target.encode("ascii")}
+    return client.request(
+        callback.method,
+        "/",
+        content=callback.body or None,
+        headers=callback.headers,
+        extensions={"target": target.encode("ascii")},
     )
 
 

@@ -55,9 +55,9 @@ SETS: list[Order] = [
 
 
 @pytest.fixture(scope="module")
-def two_workers(start_shared_service, new_database) -> Service:
+def two_workers(start_module_service, new_database) -> Service:
     """The same service in two processes, so that they race for the same streams."""
-    return start_shared_service(new_database(), "--workers", "2")
+    return start_module_service(new_database(), "--workers", "2")
 
 
 @pytest.fixture(params=["one process", "two processes"])

@@ -26,9 +26,9 @@ RECEIVE_SECONDS_MAX = 6.0
 
 
 @pytest.fixture(scope="module")
-def faulty(start_shared_service, new_database) -> Service:
+def faulty(start_module_service, new_database) -> Service:
     """A server whose database these tests take away."""
-    return start_shared_service(new_database())
+    return start_module_service(new_database())
 
 
 class Outside:

@@ -4,15 +4,21 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import httpx
 import pytest
 
 from ledger.http import app
 from ledger.http.api import NativeApi
 from ledger.http.compat import CompatApi
+from ledger.http.endpoints import Endpoints
+from ledger.http.evidence import EvidenceApi
 from ledger.http.health import Health
+from ledger.http.intercom import IntercomApp
+from ledger.http.reports import ReportsApi
+from ledger.http.streams import Streams
 from tests.http.callbacks import meta, meta_failure, meta_status, new_wamid, only, send
 from tests.http.test_api import registered
-from tests.plugins.service import Service
+from tests.plugins.service import Service, eventually
 
 #: Served and not in the document: what describes, and callbacks, whose contract is each provider's own.
 UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/style.css"}
@@ -108,10 +114,10 @@ def test_what_needs_a_key_says_so(service, document):
     for path, method, told in operations(document):
         named = {name for requirement in told.get("security", ()) for name in requirement}
         assert named <= schemes
-        concrete = path.format(channel="sms", message_id=1)
+        concrete = path.format(channel="sms", message_id=1, partition=0, endpoint_id="wh_1", delivery_id="0-1")
         body = {"to": "failed", "by": "a", "why": "b"} if path.endswith("corrections") else {"failure": {"text": "a"}}
         asked = {"channel": "sms"} if path == "/v1/messages" else body
-        answer = service.client().request(method, concrete, json=asked if method == "post" else None)
+        answer = service.client().request(method, concrete, json=asked if method in ("post", "patch") else None)
         assert bool(named) == (answer.status_code in (400, 401)), path
 
 
@@ -120,9 +126,20 @@ def test_every_route_served_is_documented(document):
     application = app.build(
         edge=nothing,
         webhooks=nothing,
-        api=NativeApi(edge=nothing, ledger=nothing, access=nothing, messages=nothing, accounts={}, public_url=None),
+        api=NativeApi(
+            edge=nothing, ledger=nothing, access=nothing, messages=nothing, accounts={}, providers={}, public_url=None
+        ),
         compat=CompatApi(edge=nothing, access=nothing, messages=nothing),
+        evidence=EvidenceApi(nothing, nothing, nothing),
         health=Health(nothing, nothing, multiprocess=False, draining=lambda: False),
+        streams=Streams(
+            edge=nothing, ledger=nothing, access=nothing, messages=nothing, broadcaster=nothing, public_url=None
+        ),
+        intercom=IntercomApp(edge=nothing, ledger=nothing, messages=nothing, settings=None),
+        reports=ReportsApi(edge=nothing, access=nothing, reporting=nothing),
+        traffic=nothing,
+        endpoints=Endpoints(edge=nothing, ledger=nothing, access=nothing, guard=nothing),
+        screens=(),  # pages are not part of the API
     )
     routes: Any = application._routed
 
@@ -130,7 +147,7 @@ def test_every_route_served_is_documented(document):
         (route.path.replace("{channel:channel}", "{channel}"), method.lower())
         for route in routes.router.routes
         for method in route.methods - {"HEAD"}
-        if route.path not in UNDOCUMENTED
+        if route.path not in UNDOCUMENTED and not route.path.startswith("/pages/")
     }
 
     assert served == {(path, method) for path, method, _ in operations(document)}
@@ -188,9 +205,19 @@ def described(document: dict[str, Any], path: str, method: str, answer: Any) -> 
     return conforms(answer.json() if "json" in media_type else answer.text, schema, document)
 
 
+SIGNED = [f"/surfaces/intercom/{name}" for name in ("initialize", "submit", "configure")]
+
+
+def head_of(api: httpx.Client, path: str) -> httpx.Response:
+    """Ask for a stream, and return its beginning as the answer: it has no end."""
+    with api.stream("GET", path) as answer:
+        return httpx.Response(answer.status_code, headers=answer.headers, text=next(answer.iter_text()))
+
+
 def test_answers_are_as_described(service, document):
     api, wamid = service.api(), new_wamid()
     send(service, meta(meta_status(wamid, "delivered", recipient_id="12025550123"), meta_failure(wamid)))
+    send(service, meta(meta_status(new_wamid(), "levitating")))  # waits for attention
     message_id = only(api, wamid)["message_id"]
     failed = registered(api, failure={"code": "1", "text": "Phone number is missing."})
     tag = {"if-none-match": api.get(f"/v1/messages/{message_id}").headers["etag"]}
@@ -220,17 +247,42 @@ def test_answers_are_as_described(service, document):
         (f"{compat}/{{message_id}}", "get", api.get("/api/v1/whatsapp/messages/1")),
         (compat, "get", api.get("/api/v1/whatsapp/messages")),
         (f"{compat}/", "get", api.get("/api/v1/whatsapp/messages/")),
+        ("/v1/checkpoints", "get", api.get("/v1/checkpoints")),
+        ("/v1/checkpoints/{partition}", "get", api.get("/v1/checkpoints/0")),
+        ("/v1/checkpoints/{partition}", "get", api.get("/v1/checkpoints/999")),
+        *(
+            (path, "get", head_of(api, path.format(message_id=message_id)))
+            for path in (f"{by_id}/events", "/v1/events")
+        ),
+        ("/v1/events", "get", api.get("/v1/events?status=NONE")),
+        *((path, "post", api.post(path)) for path in SIGNED),
+        *(
+            (f"/v1/reports/{name}", "get", api.get(f"/v1/reports/{name}{query}"))
+            for name in ("delivery", "failures", "latency", "stuck", "providers")
+            for query in ("", "?since=never" if name != "stuck" else "?limit=0")
+        ),
+        ("/v1/attention", "get", api.get("/v1/attention")),
+        ("/v1/attention/resolutions", "post", api.post("/v1/attention/resolutions", json={})),
+        ("/v1/attention/resolutions", "post", api.post("/v1/attention/resolutions", json=resolution(api))),
         ("/livez", "get", api.get("/livez")),
         ("/readyz", "get", api.get("/readyz")),
         ("/metrics", "get", api.get("/metrics")),
     ]
 
-    assert {(path, method) for path, method, _ in asked} == {(path, method) for path, method, _ in operations(document)}
+    known = {(path, method) for path, method, _ in operations(document)}
+    elsewhere = {(path, method) for path, method in known if path.startswith("/v1/webhooks")}  # tests/outbound
+    assert {(path, method) for path, method, _ in asked} == known - elsewhere
     wrong = {
         f"{method} {path} {answer.status_code}": described(document, path, method, answer)
         for path, method, answer in asked
     }
     assert {} == {name: problems for name, problems in wrong.items() if problems}
+
+
+def resolution(api):
+    """Return what resolves the first item that waits, which is there once the log has been followed."""
+    (item, *_) = eventually(lambda: api.get("/v1/attention").json()["items"], "something waits for attention")
+    return {"item": item["item"], "seen_through": item["last_seen"], "by": "support-1", "why": "looked into"}
 
 
 # The page

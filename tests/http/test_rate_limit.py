@@ -16,15 +16,15 @@ ROUNDING_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def brief(start_shared_service, new_database) -> Service:
+def brief(start_module_service, new_database) -> Service:
     """Five requests in two seconds."""
-    return start_shared_service(new_database(), rate_limit="5/2")
+    return start_module_service(new_database(), rate_limit="5/2")
 
 
 @pytest.fixture(scope="module")
-def long(start_shared_service, new_database) -> Service:
+def long(start_module_service, new_database) -> Service:
     """Forty requests in an hour."""
-    return start_shared_service(new_database(), rate_limit="40/3600")
+    return start_module_service(new_database(), rate_limit="40/3600")
 
 
 def within_one_window(seconds: int, attempt: Callable[[], None]) -> None:

@@ -77,8 +77,8 @@ class Watched(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=["json", "console"])
-def watched(request, start_shared_service: Starter, new_database: Callable[[], str]) -> Watched:
-    service = start_shared_service(
+def watched(request, start_module_service: Starter, new_database: Callable[[], str]) -> Watched:
+    service = start_module_service(
         make_conninfo(new_database(), password=PASSWORD),
         accounts=ACCOUNTS,
         log_format=request.param,

@@ -1,9 +1,8 @@
 """A ledger that a test can look over the shoulder of, and a writer that it can hold back."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-from uuid import UUID
 
 from ledger.domain.events import AnyEvent, StatusObserved
 from ledger.domain.message import Correct
@@ -32,13 +31,13 @@ class WatchedLedger(Ledger):
         self,
         entries: list[Entry],
         rows: Sequence[StatusRow],
-        opened: Mapping[UUID, DataKey],
+        keys: Sequence[DataKey | None],
         captures: Sequence[Capture] = (),
     ) -> list[int]:
         before, self.once_before = self.once_before, None
         if before is not None:
             before()
-        ids = super().append(entries, rows, opened, captures)
+        ids = super().append(entries, rows, keys, captures)
         self.appended.append(len(entries))
         after, self.once_after = self.once_after, None
         if after is not None:

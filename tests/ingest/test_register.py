@@ -8,14 +8,14 @@ from ledger.domain.message import AlreadyLinked, Link, Observe, Register
 from ledger.domain.observation import Source
 from ledger.domain.reading import Basis, failure, time_of
 from ledger.domain.status import Channel, FailureKind, Outcome, Status
-from ledger.ingest.register import Correction, LocalFailure, Registration
+from ledger.ingest.register import Correction, LocalFailure, Registration, Sender
 from ledger.ingest.writer import Job
 from ledger.store.application import Ledger
 from projections.current_status import CurrentStatus, Opened
-from tests.builders import NOON, at
+from tests.builders import NAMES, NOON, at
 from tests.plugins.ledger import Pen
 from tests.projections import rebuilding
-from tests.statements import a_registration, a_sender, registered, says, stream_of
+from tests.statements import ACCOUNT, a_registration, a_sender, registered, says, stream_of
 
 KEY = b"registration-001"
 
@@ -99,6 +99,27 @@ def test_a_hand_off_speaks_to_both_streams() -> None:
     assert [stream_id for stream_id, _ in links] == [leading, own, leading]
     assert (to_leading.other, to_leading.leads, to_leading.other_message_id) == (own, True, 4711)
     assert (to_own.other, to_own.leads, to_own.other_message_id) == (leading, False, None)
+
+
+def by_id_and_recipient(channel: Channel, provider_message_id: str, recipient: str | None) -> str:
+    return f"{channel}: {provider_message_id} to {recipient}"
+
+
+def test_a_registration_goes_to_the_stream_that_reports_name_by_more_than_an_id() -> None:
+    sender = Sender(ACCOUNT, "provider-1", NAMES, by_id_and_recipient)
+
+    stream_id = sender.stream_of(a_registration(provider_message_id="provider-1", recipient="+15550100"), KEY)
+
+    assert stream_id == stream_of("sms: provider-1 to +15550100")
+
+
+def test_a_hand_off_goes_to_the_stream_that_reports_name_by_more_than_an_id() -> None:
+    sender = Sender(ACCOUNT, "provider-1", NAMES, by_id_and_recipient)
+    own, told = sender.stream_of(a_registration(), KEY), a_registration(provider_message_id="provider-1")
+
+    _, leading = sender.hand_off(own, 4711, told, at(1), "+15550100")
+
+    assert leading == stream_of("sms: provider-1 to +15550100")
 
 
 def test_the_senders_statements_carry_its_source_and_clock() -> None:

@@ -7,7 +7,7 @@ stored messages are held against the executable model of the status machine, fol
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from hypothesis import settings
@@ -133,7 +133,16 @@ class Ingest(RuleBasedStateMachine):
 
     @rule(reference=references, told=claims)
     def poll(self, reference: str, told: Told) -> None:
-        self.write(Job([self.statement(reference, told, Source.POLL)]))
+        """An answer is recorded exactly if it says anything that is not on record."""
+        statement = self.statement(reference, told, Source.POLL)
+        done = self.pens[0].do(Job([statement]))
+        claim = as_model_says(cast(Observe, statement.command))
+        if done.events:
+            self.said.setdefault(claim.key, claim)
+            self.delivered.append(statement)
+        else:
+            known = self.modelled(self.ledgers[0].history(done.streams[0]))
+            assert model.observe(known, claim).evidence == known.evidence
 
     @precondition(lambda self: self.delivered)
     @rule(which=st.integers(0, 1_000), writer=writers)

@@ -269,5 +269,5 @@ def terminate(url: str, condition: bytes) -> int:
     with psycopg.connect(url, autocommit=True, application_name="killer") as connection:
         statement = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         return connection.execute(
-            statement + b" AND application_name = 'status-ledger' AND query LIKE '%ledger_append%' AND " + condition
+            statement + b" AND application_name = 'status-ledger' AND query LIKE '%ledger_record%' AND " + condition
         ).rowcount

@@ -237,6 +237,20 @@ def shaped_ledgers(postgres_url: str, shape_template: Callable[[Shape], str]) ->
         yield ledger
 
 
+@pytest.fixture(scope="session")
+def followed_ledgers(postgres_url: str, shape_template: Callable[[Shape], str]) -> Iterator[Callable[[Shape], Ledger]]:
+    """Returns one ledger of each shape for tests that follow the log: what is in the others is not always events."""
+    with ExitStack() as stack:
+
+        @cache
+        def ledger(shape: Shape) -> Ledger:
+            name = f"followed_{shape}".lower().replace("-", "_")
+            _execute(postgres_url, "CREATE DATABASE {} TEMPLATE {}", name, shape_template(shape))
+            return steady(OpenLedger(stack)(on_database(postgres_url, name), partitions=shape.partitions))
+
+        yield ledger
+
+
 @pytest.fixture(params=SHAPES, ids=str)
 def shape(request: pytest.FixtureRequest) -> Shape:
     return request.param

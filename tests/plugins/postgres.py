@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from ledger.store.embedded import EmbeddedPostgres
 
@@ -56,11 +57,21 @@ def template_url(postgres_url: str) -> str:
 @pytest.fixture
 def database_url(postgres_url: str, template_url: str) -> Iterator[str]:
     """The URL of a database of the test's own, migrated and empty."""
-    name = sql.Identifier(f"test_{next(_numbers)}")
-    template = sql.Identifier(_TEMPLATE)
-    _execute(postgres_url, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, template))
-    yield on_database(postgres_url, name.as_string().strip('"'))
-    _execute(postgres_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    with cloned(postgres_url, template_url) as url:
+        yield url
+
+
+@contextmanager
+def cloned(postgres_url: str, template_url: str) -> Iterator[str]:
+    """Yield the URL of a new database like the template, and drop it afterwards."""
+    name = f"test_{next(_numbers)}"
+    template = str(conninfo_to_dict(template_url)["dbname"])
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    _execute(postgres_url, statement.format(sql.Identifier(name), sql.Identifier(template)))
+    try:
+        yield on_database(postgres_url, name)
+    finally:
+        _execute(postgres_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def on_database(url: str, name: str) -> str:

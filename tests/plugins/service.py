@@ -5,7 +5,6 @@ settings, and for tests that stop, kill or starve it. `client(key)` is a plain H
 """
 
 import base64
-import itertools
 import json
 import os
 import selectors
@@ -22,15 +21,15 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from ledger import main
 from ledger.domain.status import Channel, Style
 from ledger.main import Parts
 from ledger.store import captures
 from ledger.store.keys import ApiKey
-from tests.plugins.postgres import on_database
+from tests.plugins.clocked import CLOCK_FILE
+from tests.plugins.postgres import cloned
 
 #: A start, an end or a recovery that takes longer is a failure.
 PATIENCE_SECONDS = 20.0
@@ -79,11 +78,13 @@ ACCOUNTS: AccountTables = {
 
 def toml(accounts: AccountTables) -> str:
     """Write an accounts file. JSON's texts and lists of texts are TOML's."""
-    tables = []
-    for name, fields in accounts.items():
-        lines = [f"{field} = {json.dumps(value)}" for field, value in fields.items()]
-        tables.append("\n".join([f"[accounts.{name}]", *lines]))
-    return "\n\n".join(tables) + "\n"
+    return "\n\n".join(_table(f"accounts.{name}", fields) for name, fields in accounts.items()) + "\n"
+
+
+def _table(name: str, fields: Mapping[str, Any]) -> str:
+    nested = [field for field, value in fields.items() if isinstance(value, dict)]
+    lines = [f"{json.dumps(field)} = {json.dumps(fields[field])}" for field in fields if field not in nested]
+    return "\n".join([f"[{name}]", *lines, *(_table(f"{name}.{field}", fields[field]) for field in nested)])
 
 
 def environment(database_url: str, directory: Path, **settings: str) -> dict[str, str]:
@@ -114,7 +115,15 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENC
 class Service:
     """One running server, and what a test may want from it."""
 
-    def __init__(self, database_url: str, directory: Path, environ: Mapping[str, str], arguments: tuple[str, ...]):
+    def __init__(
+        self,
+        database_url: str,
+        directory: Path,
+        environ: Mapping[str, str],
+        arguments: tuple[str, ...],
+        *,
+        module: str = "ledger",
+    ):
         self.database_url = database_url
         self.environ = dict(environ)
         self.log_file = directory / f"log-{time.monotonic_ns()}"
@@ -125,7 +134,7 @@ class Service:
         self.clients: dict[str | None, httpx.Client] = {}
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ledger", "serve", "--port", "0", *arguments],
+                [sys.executable, "-m", module, "serve", "--port", "0", *arguments],
                 env=self.environ,
                 cwd=directory,
                 stdout=subprocess.PIPE,
@@ -240,12 +249,24 @@ def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
         *arguments: str,
         accounts: AccountTables = ACCOUNTS,
         directory: Path | None = None,
+        clock: Path | None = None,
+        intercom: Mapping[str, Any] | None = None,
+        users: AccountTables | None = None,
         **settings: str,
     ) -> Service:
+        """`clock` is a file that tells the server's clock for webhooks; `intercom` and `users` tables of the accounts
+        file.
+        """
         directory = directory or make_directory()
-        (directory / "accounts.toml").write_text(toml(accounts), "utf-8")
+        tables = toml(accounts) + (_table("intercom", intercom) + "\n" if intercom else "")
+        for name, fields in (users or {}).items():
+            tables += "\n" + _table(f"users.{name}", fields) + "\n"
+        (directory / "accounts.toml").write_text(tables, "utf-8")
         environ = environment(database_url, directory, **settings)
-        started.append(Service(database_url, directory, environ, arguments))
+        if clock is not None:
+            environ[CLOCK_FILE] = str(clock)
+        module = "ledger" if clock is None else "tests.plugins.clocked"
+        started.append(Service(database_url, directory, environ, arguments, module=module))
         return started[-1]
 
     try:
@@ -264,33 +285,27 @@ def start_service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -
         yield start
 
 
-@pytest.fixture(scope="session")
-def new_database(postgres_url: str, template_url: str) -> Callable[[], str]:
-    """Make a migrated, empty database that lives as long as the run."""
-    numbers = itertools.count(1)
-
-    def make() -> str:
-        name = f"shared_{next(numbers)}"
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        template = str(conninfo_to_dict(template_url)["dbname"])
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
-            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
-        return on_database(postgres_url, name)
-
-    return make
+@pytest.fixture(scope="module")
+def new_database(postgres_url: str, template_url: str) -> Iterator[Callable[[], str]]:
+    """Make migrated, empty databases that live as long as the module."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(cloned(postgres_url, template_url))
 
 
-@pytest.fixture(scope="session")
-def start_shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """Start servers that live as long as the run."""
+@pytest.fixture(scope="module")
+def start_module_service(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Starter]:
+    """Start servers that live as long as the module, and end before its databases do."""
     with starting(lambda: tmp_path_factory.mktemp("service")) as start:
         yield start
 
 
 @pytest.fixture(scope="session")
-def service(start_shared_service: Starter, new_database: Callable[[], str]) -> Iterator[Service]:
+def service(postgres_url: str, template_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The shared server. Whatever tests do to it, nothing may go wrong in it that its code did not expect."""
-    service = start_shared_service(new_database())
-    yield service
+    with cloned(postgres_url, template_url) as url, starting(lambda: tmp_path_factory.mktemp("service")) as start:
+        service = start(url)
+        yield service
     unexpected = ("Traceback", "request_failed", "webhook_failed", "statement_poisoned")
     assert not [line for line in service.log().splitlines() if any(word in line for word in unexpected)]

@@ -14,10 +14,11 @@ from ledger.store.rows import StatusRow
 from projections import current_status
 
 #: Sealing draws a nonce, so two rows with one meaning differ here; the folded message is compared instead.
-_NOT_COMPARED = {"state", "opening"}
+_NOT_COMPARED = {"state", "first", "last"}
 _ROWS = b"""
 SELECT * FROM current_status LEFT JOIN message_keys USING (partition, stream_id) WHERE stream_id = ANY(%s) OR %s
 """
+_LOOKUPS = ("provider_lookup", "recipient_lookup", "reference_lookup")
 _DERIVED = [name for name in StatusRow.__struct_fields__ if name not in _NOT_COMPARED]
 
 
@@ -35,7 +36,7 @@ def stored_rows(ledger: Ledger, *streams: UUID) -> dict[UUID, dict[str, Any]]:
 def stored_message(ledger: Ledger, row: dict[str, Any]) -> Message:
     stream_id, wrapped = row["stream_id"], row["wrapped"]
     key = ledger.master_key.unwrap(wrapped, stream_id) if wrapped is not None else None
-    return snapshot.decode(row["state"], stream_id, row["version"], key)
+    return snapshot.decode(row["state"], stream_id, key).message
 
 
 def rebuilt_row(ledger: Ledger, stream_id: UUID) -> dict[str, Any]:
@@ -44,10 +45,14 @@ def rebuilt_row(ledger: Ledger, stream_id: UUID) -> dict[str, Any]:
     own = [recorded for recorded in history if recorded.stream_id == stream_id]
     message = fold(history)
     (loaded,) = ledger.load([stream_id])
-    row = current_status.row(ledger.names, message, stream_id=stream_id, version=len(own), opening=1, key=loaded.key)
+    row = current_status.row(
+        ledger.names, message, stream_id=stream_id, version=len(own), first=1, last=len(own), key=loaded.key
+    )
     return {
         **{name: getattr(row, name) for name in _DERIVED},
+        **{name: getattr(row, name) or None for name in _LOOKUPS},
         "message": message,
+        "version": len(own),
         "message_id": own[0].position * BUCKETS + bucket(stream_id),
         "opened_at": own[0].recorded_at,
         "partition": partition(stream_id, ledger.partitions),

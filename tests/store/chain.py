@@ -1,6 +1,6 @@
 """The hash chain, worked out from its documentation alone: what anybody with an export can check.
 
-The layout is that of `schema/0002_append.sql`. The hash of an event is SHA-256 over
+The layout is that of `ledger_record`. The hash of an event is SHA-256 over
 
     bytes       what
     1           0x00

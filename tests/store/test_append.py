@@ -1,4 +1,4 @@
-"""`ledger_append` through the recorder: positions, times, races, the rows beside the events."""
+"""`ledger_record` through the recorder: positions, times, races, the rows beside the events."""
 
 import random
 import threading
@@ -18,7 +18,7 @@ from ledger.domain.status import Status
 from ledger.store.application import Ledger, StreamMoved
 from ledger.store.mapper import Entry
 from ledger.store.recorder import LedgerRecorder
-from ledger.store.rows import StatusRow
+from ledger.store.rows import NO_LOOKUP, StatusRow
 from tests.builders import NOON, events_of, observed
 from tests.plugins.ledger import THREADS, Shape
 from tests.store import chain
@@ -33,12 +33,13 @@ def in_order(events: Sequence[StoredEvent], partitions: int) -> list[StoredEvent
     return sorted(events, key=lambda event: partition(event.originator_id, partitions))
 
 
-def status_row(stream_id: UUID, version: int, opening: int = 0, status: str = "SENT", **told: Any) -> StatusRow:
+def status_row(stream_id: UUID, *, first: int = 0, last: int = 1, status: str = "SENT", **told: Any) -> StatusRow:
+    """Return the row of a stream whose events in the append are those from `first`, if it is opened, to `last`."""
     nothing = dict.fromkeys(StatusRow.__struct_fields__)
     defaults: dict[str, Any] = {
         "stream_id": stream_id,
-        "version": version,
-        "opening": opening,
+        "first": first,
+        "last": last,
         "status": status,
         "last_updated": NOON,
         "account": "account-1",
@@ -221,8 +222,8 @@ def test_a_lost_race_writes_nothing_at_all(shaped_ledger: Ledger) -> None:
 
     entries = [a_first_entry(shaped_ledger, event.originator_id) for event in (taken, free)]
     entries.sort(key=lambda entry: partition(entry.originator_id, shaped_ledger.partitions))
-    keys = {entry.originator_id: entry.key for entry in entries if entry.key is not None}
-    status_rows = [status_row(entry.originator_id, 1, opening=index) for index, entry in enumerate(entries, start=1)]
+    keys = [entry.key for entry in entries]
+    status_rows = [status_row(entry.originator_id, first=at, last=at) for at, entry in enumerate(entries, start=1)]
     with pytest.raises(StreamMoved):
         shaped_ledger.append(entries, status_rows, keys)
 
@@ -263,7 +264,7 @@ def test_a_lost_race_reported_without_its_code_is_still_one(ledger: Ledger) -> N
         cursor.execute("CREATE TRIGGER report BEFORE INSERT ON events EXECUTE FUNCTION report()")
 
     with pytest.raises(StreamMoved):
-        ledger.append([a_first_entry(ledger, uuid4())], [], {})
+        ledger.append([a_first_entry(ledger, uuid4())], [], [])
 
 
 def test_opposite_batches_never_deadlock(shaped_ledger: Ledger) -> None:
@@ -290,19 +291,40 @@ def test_opposite_batches_never_deadlock(shaped_ledger: Ledger) -> None:
 def test_an_older_row_never_replaces_a_newer_one(shaped_ledger: Ledger) -> None:
     stream_id = uuid4()
     insert = shaped_ledger.recorder.insert_events
-    insert([stored(stream_id, 1)], rows=[status_row(stream_id, 1, opening=1, status="QUEUED")])
-    insert([stored(stream_id, 2), stored(stream_id, 3)], rows=[status_row(stream_id, 3, status="DELIVERED")])
+    insert([stored(stream_id, 1)], rows=[status_row(stream_id, first=1, status="QUEUED")])
+    insert([stored(stream_id, 4), stored(stream_id, 5)], rows=[status_row(stream_id, last=2, status="DELIVERED")])
 
-    insert([stored(stream_id, 4)], rows=[status_row(stream_id, 2, status="SENT")])
-    insert([stored(stream_id, 5)], rows=[status_row(stream_id, 3, status="SENT")])
+    insert([stored(stream_id, 3)], rows=[status_row(stream_id, status="SENT")])
+    insert([stored(stream_id, 2)], rows=[status_row(stream_id, status="SENT")])
 
     kept = rows(shaped_ledger, b"SELECT version, status FROM current_status WHERE stream_id = %s", stream_id)
-    assert kept == [(3, "DELIVERED")]
+    assert kept == [(5, "DELIVERED")]
+
+
+def test_lookups_that_are_not_told_again_stay(ledger: Ledger) -> None:
+    stream_id, insert = uuid4(), ledger.recorder.insert_events
+    told = {"provider_lookup": b"p", "recipient_lookup": b"r", "reference_lookup": b"c"}
+    insert([stored(stream_id, 1)], rows=[status_row(stream_id, first=1, **told)])
+
+    insert([stored(stream_id, 2)], rows=[status_row(stream_id, recipient_lookup=b"another")])
+
+    kept = rows(ledger, b"SELECT provider_lookup, recipient_lookup, reference_lookup FROM current_status")
+    assert kept == [(b"p", b"another", b"c")]
+
+
+def test_lookups_of_a_message_that_may_not_be_found_are_taken_away(ledger: Ledger) -> None:
+    stream_id, insert = uuid4(), ledger.recorder.insert_events
+    insert([stored(stream_id, 1)], rows=[status_row(stream_id, first=1, recipient_lookup=b"r", reference_lookup=b"c")])
+
+    insert([stored(stream_id, 2)], rows=[status_row(stream_id, recipient_lookup=NO_LOOKUP)])
+
+    kept = rows(ledger, b"SELECT provider_lookup, recipient_lookup, reference_lookup FROM current_status")
+    assert kept == [(None, None, b"c")]
 
 
 def test_a_newer_row_replaces_every_derived_column(ledger: Ledger) -> None:
     stream_id, later = uuid4(), NOON + timedelta(hours=1)
-    ledger.recorder.insert_events([stored(stream_id, 1)], rows=[status_row(stream_id, 1, opening=1)])
+    ledger.recorder.insert_events([stored(stream_id, 1)], rows=[status_row(stream_id, first=1)])
     derived = {
         "last_updated": later,
         "sent_at": later,
@@ -319,7 +341,7 @@ def test_a_newer_row_replaces_every_derived_column(ledger: Ledger) -> None:
         "state": b"new state",
     }
 
-    ledger.recorder.insert_events([stored(stream_id, 2)], rows=[status_row(stream_id, 2, **derived)])
+    ledger.recorder.insert_events([stored(stream_id, 2)], rows=[status_row(stream_id, **derived)])
 
     with ledger.reading() as cursor:
         told = cursor.execute("SELECT * FROM current_status").fetchone()
@@ -331,7 +353,7 @@ def test_a_newer_row_replaces_every_derived_column(ledger: Ledger) -> None:
 def opened(ledger: Ledger, messages: int = 60) -> dict[UUID, tuple[int, int]]:
     """Open messages with one append. Return message id and position of each."""
     events = in_order([stored(uuid4(), 1) for _ in range(messages)], ledger.partitions)
-    opening = [status_row(event.originator_id, 1, opening=index) for index, event in enumerate(events, start=1)]
+    opening = [status_row(event.originator_id, first=at, last=at) for at, event in enumerate(events, start=1)]
     ledger.recorder.insert_events(events, rows=opening)
     statement = b"SELECT stream_id, message_id, position FROM current_status JOIN events USING (partition, stream_id)"
     streams = [event.originator_id for event in events]
@@ -373,8 +395,8 @@ def test_an_id_of_a_later_event_locates_nothing(ledger: Ledger) -> None:
 
 def test_opening_time_is_that_of_the_first_event_and_stays(ledger: Ledger) -> None:
     stream_id = uuid4()
-    ledger.recorder.insert_events([stored(stream_id, 1)], rows=[status_row(stream_id, 1, opening=1)])
-    ledger.recorder.insert_events([stored(stream_id, 2)], rows=[status_row(stream_id, 2)])
+    ledger.recorder.insert_events([stored(stream_id, 1)], rows=[status_row(stream_id, first=1)])
+    ledger.recorder.insert_events([stored(stream_id, 2)], rows=[status_row(stream_id)])
 
     told = rows(
         ledger,
@@ -433,3 +455,32 @@ def test_a_stream_is_read_by_version_within_bounds(shaped_ledger: Ledger) -> Non
     assert versions(gt=2, lte=4) == [3, 4]
     assert versions(desc=True, limit=2) == [7, 6]
     assert versions(gt=7) == []
+
+
+# Upgrades -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_of_the_version_before_appends_to_the_same_log(ledger: Ledger) -> None:
+    """During a rolling upgrade both functions write, to one order and one chain."""
+    old, new = uuid4(), uuid4()
+    ledger.recorder.insert_events([stored(new, 1)], rows=[status_row(new, first=1)])
+
+    ((taken, _),) = rows(ledger, _APPEND_OF_BEFORE, old, b"state", NOON)
+    ledger.recorder.insert_events([stored(new, 2)], rows=[status_row(new)])
+
+    links = [chain.Link(*row) for row in rows(ledger, chain.SELECT)]
+    assert taken == [2]
+    assert [(link.stream_id, link.version) for link in links] == [(new, 1), (old, 1), (new, 2)]
+    assert chain.first_bad(links) is None
+    told = dict(rows(ledger, b"SELECT stream_id, message_id FROM current_status"))
+    assert told == {new: 256 + bucket(new), old: 2 * 256 + bucket(old)}
+
+
+_APPEND_OF_BEFORE = b"""
+SELECT positions, recorded_at FROM (SELECT %s::uuid AS stream, %s::bytea AS state, %s::timestamptz AS at) told,
+    ledger_append(
+        '{0}', ARRAY[stream], '{1}', '{observed.v1}', ARRAY[state], '{}', '{}', '{}',
+        '{0}', ARRAY[stream], '{1}', '{1}', ARRAY[at], '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}',
+        '{account-1}', '{provider-1}', '{sms}', '{SENT}', '{none}', '{NULL}', '{NULL}', '{NULL}', '{NULL}',
+        ARRAY[state], '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')
+"""

@@ -51,7 +51,7 @@ def test_a_capture_holds_the_request_verbatim(shaped_ledger: Ledger) -> None:
     shaped_ledger.append([], [], {}, [a_capture(account=account)])
 
     (row,) = kept(shaped_ledger, account)
-    assert row.pop("capture_id") == NAMES.stream_id(account, f"capture:{NAMES.item_digest(CONTENT).hex()}")
+    assert row.pop("capture_id") == NAMES.stream_id(account, f"capture:{NAMES.content_digest(CONTENT).hex()}")
     assert row.pop("partition") in range(shaped_ledger.partitions)
     assert row == {
         "account": account,
@@ -62,6 +62,7 @@ def test_a_capture_holds_the_request_verbatim(shaped_ledger: Ledger) -> None:
         "first_received_at": at(0),
         "last_received_at": at(0),
         "times_received": 1,
+        "reread_at": None,
     }
 
 

@@ -1,4 +1,4 @@
-"""The chain that `ledger_append` writes, checked from outside (`tests.store.chain`)."""
+"""The chain that `ledger_record` writes, checked from outside (`tests.store.chain`)."""
 
 from collections.abc import Callable
 from datetime import timedelta

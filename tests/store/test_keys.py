@@ -1,7 +1,9 @@
 """API keys: kept as a keyed hash, ended once, remembered for ever."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from ledger.domain.status import Channel, Style
 from ledger.store.application import Ledger
 from ledger.store.keys import PREFIX, ApiKeys, KeyState, UnknownKey
-from tests.plugins.ledger import THREADS
+from tests.plugins.ledger import PATIENCE_SECONDS
 
 SECRET = b"a deployment secret made up for tests"
 
@@ -118,7 +120,8 @@ def test_a_key_that_never_was_cannot_end(own_keys: ApiKeys, end: str) -> None:
     assert [key.state for key in own_keys.all()] == [KeyState.ACTIVE]
 
 
-def test_of_many_rotations_at_once_one_succeeds(own_keys: ApiKeys) -> None:
+def test_of_rotations_at_once_one_succeeds(own_keys: ApiKeys, ledger: Ledger, database_url: str) -> None:
+    """Both have begun and wait for the row, which somebody else holds; then both go on."""
     id_, _ = created(own_keys)
 
     def rotate(_: int) -> str | None:
@@ -127,11 +130,25 @@ def test_of_many_rotations_at_once_one_succeeds(own_keys: ApiKeys) -> None:
         except UnknownKey:
             return None
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        made = [new for new in threads.map(rotate, range(THREADS)) if new is not None]
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(2) as threads:
+        other.execute("SELECT 1 FROM api_keys FOR UPDATE")
+        rotations = threads.map(rotate, range(2))
+        until = time.monotonic() + PATIENCE_SECONDS
+        while waiting(ledger) < 2:
+            assert time.monotonic() < until, "the rotations never waited"
+        other.rollback()
+        made = [new for new in rotations if new is not None]
 
     assert len(made) == 1
     assert {key.id: key.replaced_by for key in own_keys.all()} == {id_: made[0], made[0]: None}
+
+
+def waiting(ledger: Ledger) -> int:
+    """Count the backends of this database that wait for a lock."""
+    with ledger.reading() as cursor:
+        return cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).rowcount
 
 
 def test_keys_are_listed_in_the_order_of_their_making(own_keys: ApiKeys) -> None:

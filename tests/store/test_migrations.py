@@ -12,6 +12,7 @@ from ledger.store import migrations
 from ledger.store.migrations import (
     CHAIN_ORIGIN,
     MigrationMissing,
+    WrittenByLater,
     WrongPartitionCount,
     check,
     migrate,
@@ -32,8 +33,11 @@ def checked(url: str, partitions: int) -> None:
         check(connection, partitions)
 
 
-def test_migrations_are_numbered_from_one_without_a_gap() -> None:
-    assert [number for number, _, _ in migrations.migrations()] == list(range(1, len(ALL) + 1))
+def test_migrations_have_numbers_of_their_own_from_one_on() -> None:
+    numbers = [number for number, _, _ in migrations.migrations()]
+
+    assert numbers[0] == 1
+    assert numbers == sorted(set(numbers))
 
 
 def test_an_empty_database_gets_every_migration_in_order(make_database: MakeDatabase) -> None:
@@ -121,21 +125,28 @@ def test_a_database_that_lacks_the_last_migration_is_named_so(make_database: Mak
     url = make_database()
     migrate(url)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DELETE FROM schema_migrations WHERE number = %s", (len(ALL),))
+        connection.execute("DELETE FROM schema_migrations WHERE name = %s", (ALL[-1],))
 
     with pytest.raises(MigrationMissing, match=f"not applied: {ALL[-1]}. Run `status-ledger migrate`"):
         checked(url, 1)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE TABLE half (a integer); SELECT 1/0;",
+        # Its own line in the list of migrations is there already, so that only writing it down fails.
+        "CREATE TABLE half (a integer); INSERT INTO schema_migrations VALUES (1000, 'taken');",
+    ],
+    ids=["in the middle", "in the end"],
+)
 def test_a_migration_that_fails_leaves_nothing_of_itself(
-    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    url = make_database()
-    broken = (len(ALL) + 1, f"{len(ALL) + 1:04}_broken.sql", "CREATE TABLE half (a integer); SELECT 1/0;")
-    known = migrations.migrations()
-    monkeypatch.setattr(migrations, "migrations", lambda: [*known, broken])
+    url, known = make_database(), migrations.migrations()
+    monkeypatch.setattr(migrations, "migrations", lambda: [*known, (1000, "1000_broken.sql", text)])
 
-    with pytest.raises(psycopg.errors.DivisionByZero):
+    with pytest.raises((psycopg.errors.DivisionByZero, psycopg.errors.UniqueViolation)):
         migrate(url)
 
     assert scalars(url, b"SELECT count(*) FROM pg_tables WHERE tablename = 'half'") == [0]
@@ -150,6 +161,37 @@ def test_a_newer_schema_is_no_obstacle(make_database: MakeDatabase) -> None:
         connection.execute("INSERT INTO schema_migrations (number, name) VALUES (9999, '9999_later.sql')")
 
     assert migrate(url) == []
+    checked(url, 1)
+
+
+def test_a_database_with_events_of_a_later_form_is_refused_and_left_as_it_is(
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later version knows one name more; then the present one is installed again."""
+    url = make_database()
+    with monkeypatch.context() as later:
+        later.setattr(migrations, "LAYOUTS", {**migrations.LAYOUTS, "observed.v3": None})
+        migrate(url)
+        checked(url, 1)
+    more = [*migrations.migrations(), (9999, "9999_earlier.sql", "CREATE TABLE never (a integer);")]
+    monkeypatch.setattr(migrations, "migrations", lambda: more)
+
+    with pytest.raises(WrittenByLater, match=r"cannot read \(observed\.v3\): run that version again"):
+        migrate(url)
+
+    assert scalars(url, b"SELECT count(*) FROM pg_tables WHERE tablename = 'never'") == [0]
+    monkeypatch.undo()
+    with pytest.raises(WrittenByLater):
+        checked(url, 1)
+
+
+def test_a_version_that_reads_more_may_take_over(make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = make_database()
+    migrate(url)
+    monkeypatch.setattr(migrations, "LAYOUTS", {**migrations.LAYOUTS, "observed.v3": None})
+
+    assert migrate(url) == []
+
     checked(url, 1)
 
 

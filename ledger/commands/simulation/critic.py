@@ -4,21 +4,24 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
-from ledger.commands.simulation.client import Client
 from ledger.commands.simulation.model import Message
 from ledger.commands.simulation.script import Line
 from ledger.commands.simulation.verdict import SOME_TIME, Place, judge
+from ledger_client.client import Client
+from ledger_client.errors import NotFound, Refused
+from ledger_client.transport import Transport
 
 
 class Critic:
     """Reads messages from the server and lists where they are not as they must be. Thread-safe."""
 
-    def __init__(self, client: Client, keys: Mapping[tuple[str, str], str], message_ids: Mapping[int, int]) -> None:
-        self._client = client
+    def __init__(
+        self, transport: Transport, keys: Mapping[tuple[str, str], str], message_ids: Mapping[int, int]
+    ) -> None:
+        self._transport = transport
         self._keys = keys
         self._message_ids = message_ids
 
@@ -37,67 +40,67 @@ class Critic:
             message_id = listed[0]
         if message_id is None:
             return ["was given no message_id"]
-        wrong += self._of_message(f"/v1/messages/{message_id}", key, place)
-        wrong += self._of_history(f"/v1/messages/{message_id}/history?limit=200", key, place)
-        return wrong + self._of_strangers(f"/v1/messages/{message_id}", key)
+        wrong += self._of_message(message_id, key, place)
+        wrong += self._of_history(message_id, key, place)
+        return wrong + self._of_strangers(message_id, key)
 
     def _listed(self, message: Message, key: str) -> list[int]:
-        named = quote(message.provider_message_id or "", safe="")
-        _, told = self._get(f"/v1/messages?limit=200&provider_message_id={named}", key)
-        items = (told or {}).get("items", ())
-        return [item["message_id"] for item in items if item["participant"] == message.participant]
+        found = self._as(key).messages(provider_message_id=message.provider_message_id or "")
+        return [listed.message_id for listed in found if listed.participant == message.participant]
 
-    def _of_message(self, target: str, key: str, place: Place) -> list[str]:
-        status, told = self._get(target, key)
-        if told is None:
-            return [f"GET answers {status}"]
-        failure = told.get("failure") or {}
-        told |= {f"failure.{name}": failure.get(name) for name in ("code", "text")}
+    def _of_message(self, message_id: int, key: str, place: Place) -> list[str]:
+        try:
+            told = self._as(key).get(message_id)
+        except Refused as refused:
+            return [f"GET answers {refused.status}"]
+        failure = told.failure
+        found = msgspec.structs.asdict(told)
+        found |= {f"failure.{name}": getattr(failure, name, None) for name in ("code", "text")}
         return [
-            f"{field} is {told.get(field)!r}, must be {_shown(must)!r}"
+            f"{field} is {found.get(field)!r}, must be {_shown(must)!r}"
             for field, must in place.fields.items()
-            if not _agrees(told.get(field), must)
+            if not _agrees(found.get(field), must)
         ]
 
-    def _of_history(self, target: str, key: str, place: Place) -> list[str]:
-        status, told = self._get(target, key)
-        if told is None:
-            return [f"GET history answers {status}"]
-        seen = [item for item in told["items"] if item["kind"] == "observation"]
+    def _of_history(self, message_id: int, key: str, place: Place) -> list[str]:
+        try:
+            items = list(self._as(key).history(message_id))
+        except Refused as refused:
+            return [f"GET history answers {refused.status}"]
         found = Counter(
-            (item["source"], item["provider_status"].lower(), _instant(item["occurred_at"]), item["error_code"])
-            for item in seen
+            (item.source or "", (item.provider_status or "").lower(), item.occurred_at, item.error_code)
+            for item in items
+            if item.kind == "observation"
         )
-        registrations = sum(item["kind"] == "registration" for item in told["items"])
+        registrations = sum(item.kind == "registration" for item in items)
         wrong = [f"history lacks {source} {word}" for source, word, *_ in place.observations - found]
         wrong += [f"history has {source} {word} too often" for source, word, *_ in found - place.observations]
         if registrations != place.registrations:
             wrong.append(f"history has {registrations} registrations, must have {place.registrations}")
         return wrong
 
-    def _of_strangers(self, target: str, key: str) -> list[str]:
+    def _of_strangers(self, message_id: int, key: str) -> list[str]:
         """A key of another account or channel must not see the message."""
         stranger = next((other for other in self._keys.values() if other != key), None)
         if stranger is None:
             return []
-        status, _ = self._get(target, stranger)
-        return [] if status == 404 else [f"another account's key is answered {status}"]
+        try:
+            self._as(stranger).get(message_id)
+        except NotFound:
+            return []
+        except Refused as refused:
+            return [f"another account's key is answered {refused.status}"]
+        return ["another account's key is answered 200"]
 
-    def _get(self, target: str, key: str) -> tuple[int, dict[str, Any] | None]:
-        answer = self._client.ask("GET", target, headers={"X-Octopods-Auth": key})
-        told: dict[str, Any] = msgspec.json.decode(answer.body)
-        return answer.status, told if answer.status == 200 else None
+    def _as(self, key: str) -> Client:
+        return Client(self._transport.url, key, transport=self._transport)
 
 
 def _agrees(found: Any, must: Any) -> bool:
     if must == SOME_TIME:
         return found is not None
-    return _instant(found) == must if isinstance(must, datetime) else bool(found == must)
+    return bool(found == must)
 
 
 def _shown(must: Any) -> Any:
     return must.isoformat() if isinstance(must, datetime) else must
-
-
-def _instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

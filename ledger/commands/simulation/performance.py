@@ -11,13 +11,13 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ledger.commands.simulation.client import Answer, Client
 from ledger.commands.simulation.critic import Critic
 from ledger.commands.simulation.model import tag
 from ledger.commands.simulation.play import CONNECTIONS, Stage
 from ledger.commands.simulation.script import Line
 from ledger.commands.simulation.traffic import Play
 from ledger.commands.simulation.verdict import judge
+from ledger_client.transport import Answer, Transport
 
 
 class WrongAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: float
 
 
-def perform(play: Play, client: Client, keys: Mapping[tuple[str, str], str], *, seconds: float) -> Result:
+def perform(play: Play, client: Transport, keys: Mapping[tuple[str, str], str], *, seconds: float) -> Result:
     """Play, then check every message. Raises Unreachable; Stopped once the client is stopped."""
     with _progress() as progress:
         playing = progress.add_task("playing", total=len(play.calls))
@@ -100,7 +100,7 @@ def _wrong_answers(play: Play, answers: Mapping[int, Answer]) -> Iterator[WrongA
             )
 
 
-def _checked(lines: Sequence[Line], client: Client, critic: Critic) -> Iterator[tuple[Line, list[str]]]:
+def _checked(lines: Sequence[Line], client: Transport, critic: Critic) -> Iterator[tuple[Line, list[str]]]:
     """Yield each line with what is wrong about it."""
     with ThreadPoolExecutor(CONNECTIONS) as judges:
         try:

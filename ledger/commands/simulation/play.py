@@ -9,19 +9,16 @@ from typing import Final
 
 import msgspec
 
-from ledger.commands.simulation.client import Answer, Client
 from ledger.commands.simulation.model import Call
+from ledger_client.shapes import Registered
+from ledger_client.transport import Answer, Transport
 
 CONNECTIONS: Final = 16
 #: Of a call that could not be sent, because its message was given no id.
 UNSENT: Final = Answer(0, b"", 0)
 
 
-class _Registered(msgspec.Struct):
-    message_id: int
-
-
-_registered: Final = msgspec.json.Decoder(_Registered)
+_registered: Final = msgspec.json.Decoder(Registered)
 
 
 class Stage:
@@ -30,7 +27,7 @@ class Stage:
     def __init__(
         self,
         calls: Sequence[Call],
-        client: Client,
+        client: Transport,
         keys: Mapping[tuple[str, str], str],
         *,
         seconds: float,

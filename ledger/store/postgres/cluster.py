@@ -28,7 +28,7 @@ _SETTINGS: Final = {
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "wal_compression": "on",

@@ -1,0 +1,71 @@
+"""Counts webhook requests by account and minute, and hands the counts to the store every few seconds.
+
+A request costs a look-up and an addition. What a process has counted since it last handed over is lost when it is
+killed: these are figures for people, not evidence.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from ledger.http.edge import Edge
+from ledger.http.problems import Problem
+from ledger.store import traffic
+from ledger.store.application import Ledger
+from ledger.store.traffic import Traffic
+
+HANDED_OVER_SECONDS: Final = 5.0
+#: While the database is away, no more accounts and minutes are kept than this.
+_KEPT_MAX: Final = 10_000
+
+
+class Counter:
+    def __init__(self, edge: Edge, ledger: Ledger, now: Callable[[], datetime]) -> None:
+        self._edge = edge
+        self._ledger = ledger
+        self._now = now
+        self._counted: dict[tuple[str, datetime], Traffic] = {}
+
+    def count(self, account: str, answer: int) -> None:
+        now = self._now()
+        key = (account, now.replace(second=0, microsecond=0))
+        counted = self._counted.get(key)
+        if counted is None:
+            if len(self._counted) >= _KEPT_MAX:
+                return
+            counted = self._counted[key] = Traffic()
+        if answer == 200:
+            counted.accepted += 1
+            counted.last_accepted_at = now
+        elif answer == 401:
+            counted.not_authentic += 1
+        elif answer == 503:
+            counted.unavailable += 1
+        else:
+            counted.refused += 1
+
+    async def run(self) -> None:
+        """Hand over until cancelled, and once more then."""
+        try:
+            while True:
+                await asyncio.sleep(HANDED_OVER_SECONDS)
+                await self.hand_over()
+        finally:
+            await self.hand_over()
+
+    async def hand_over(self) -> None:
+        counted, self._counted = self._counted, {}
+        if not counted:
+            return
+        try:
+            await self._edge.read(traffic.add, self._ledger, counted)
+        except Problem:
+            for key, value in self._counted.items():  # keep for the next time, what came meanwhile included
+                known = counted.setdefault(key, Traffic())
+                known.accepted += value.accepted
+                known.not_authentic += value.not_authentic
+                known.refused += value.refused
+                known.unavailable += value.unavailable
+                known.last_accepted_at = value.last_accepted_at or known.last_accepted_at
+            self._counted = counted

@@ -1,0 +1,216 @@
+"""Plivo: message status callbacks (SMS, MMS, WhatsApp). Read on 2026-11-21:
+
+https://www.plivo.com/docs/messaging/concepts/message-status-callbacks
+https://www.plivo.com/docs/messaging/concepts/signature-validation
+https://www.plivo.com/docs/voice/concepts/signature-validation
+https://www.plivo.com/docs/messaging/troubleshooting/error-codes
+
+What identifies a message: `MessageUUID`; the parts of a long message have one each, and `ParentMessageUUID`, which the
+send call returned, joins them. What identifies a report across resends: nothing; `Sequence` tells in which order
+reports were made. Whose clock: one field a status (`QueuedTime`, `SentTime`, `DeliveryReportTime`), without a zone,
+taken for UTC. Order and duplicates: neither is promised.
+
+Two signatures are in use. Version 3 covers the URL and every parameter. Version 2, the only one that the pages about
+messages describe, covers the URL without its query and a nonce: it tells who calls, not what is said. Where a request
+carries version 3, nothing else counts.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from ledger.domain.observation import Claim, Observation
+from ledger.domain.status import Channel, FailureKind, Status
+from ledger.wire import asking, channels, decoding, instants, signature
+from ledger.wire.contract import (
+    Account,
+    Ask,
+    Known,
+    Malformed,
+    Parsed,
+    Polling,
+    Polls,
+    Provider,
+    Webhook,
+    claim_of,
+)
+from ledger.wire.decoding import ABSENT, loose
+
+CLAIMS: Final[Mapping[str, Claim]] = {
+    "queued": Claim(Status.QUEUED),
+    "sent": Claim(Status.SENT),
+    "delivered": Claim(Status.DELIVERED),
+    "read": Claim(Status.READ),  # WhatsApp
+    "failed": Claim(Status.FAILED, FailureKind.FAILED),  # never left Plivo
+    "rejected": Claim(Status.FAILED, FailureKind.FAILED),  # older pages
+    "undelivered": Claim(Status.FAILED, FailureKind.UNDELIVERED),  # the carrier says no
+}
+
+#: When a status came about. A failure before sending has no time.
+TIMES: Final[Mapping[str, str]] = {
+    "queued": "QueuedTime",
+    "sent": "SentTime",
+    "delivered": "DeliveryReportTime",
+    "read": "DeliveryReportTime",
+    "undelivered": "DeliveryReportTime",
+    "failed": "DeliveryReportTime",
+    "rejected": "DeliveryReportTime",
+}
+#: Words about messages to us.
+INBOUND: Final = frozenset({"received"})
+#: The second header of each pair is signed by the main account, for messages of a subaccount.
+HEADERS_V3: Final = ("x-plivo-signature-v3", "x-plivo-signature-ma-v3")
+HEADERS_V2: Final = ("x-plivo-signature-v2", "x-plivo-signature-ma-v2")
+
+_PART: Final = re.compile(r" *([0-9]{1,4}) +of +([0-9]{1,4}) *", re.ASCII)
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    require_v3: bool = False  #: refuse requests that carry version 2 only
+
+
+def parse(webhook: Webhook, account: Account) -> Parsed:
+    """Read the one report of a callback. Raises Malformed beyond any form's limits."""
+    told = decoding.form_texts(decoding.form_fields(webhook.content))
+    if told.get("Status", "").strip().lower() in INBOUND:
+        return Parsed(ignored=1)
+    return decoding.single(webhook.content, lambda: _observation(told, webhook.content))
+
+
+def _observation(told: Mapping[str, str], item: bytes) -> Observation:
+    own, parent = decoding.word(told.get("MessageUUID")), decoding.word(told.get("ParentMessageUUID"))
+    message_id = decoding.required(parent or own, "MessageUUID")
+    word = decoding.required(decoding.word(told.get("Status")), "Status")
+    part, parts = _part(told.get("PartInfo", ""))
+    channel, transport = channels.place_of(told.get("Type"))
+    to, code = decoding.word(told.get("To")), decoding.word(told.get("ErrorCode"))
+    return Observation(
+        reference=message_id,
+        provider_message_id=message_id,
+        provider_status=word,
+        claim=claim_of(CLAIMS, word),
+        occurred_at=instants.iso8601_utc(told.get(TIMES.get(word.strip().lower(), ""))),
+        error_code=code if code and code.strip("0 ") else None,  # 000 is success
+        channel=channel,
+        transport=transport,
+        recipient=decoding.recipient(to),
+        recipient_raw=to,
+        part=part,
+        parts=parts,
+        item=item,
+    )
+
+
+def _part(text: str) -> tuple[int | None, int | None]:
+    """Return which part of how many a report is about; nothing where the message is whole."""
+    told = _PART.fullmatch(text)
+    part, parts = (int(told[1]), int(told[2])) if told else (1, 1)
+    return (part, parts) if 1 <= part <= parts and parts > 1 else (None, None)
+
+
+def authenticate(webhook: Webhook, account: Account) -> bool:
+    """Check version 3 if the request carries it, else version 2, unless the account's options refuse that."""
+    text = signed_text(webhook, account)
+    v3, v2 = (_given(webhook, headers) for headers in (HEADERS_V3, HEADERS_V2))
+    if isinstance(account.options, Options) and account.options.require_v3:
+        v2 = []
+    if text is None:
+        return False
+    expected = (signature.hmac_base64(secret, text) for secret in signature.usable(account.secrets))
+    return signature.matches_any(expected, v3 if _carries(webhook, HEADERS_V3) else v2)
+
+
+def signed_text(webhook: Webhook, account: Account) -> bytes | None:
+    """Return URL, parameters and nonce as version 3 signs them, or URL and nonce of version 2; None without a nonce."""
+    address, _, query = webhook.url.partition("#")[0].partition("?")
+    if not _carries(webhook, HEADERS_V3):
+        nonce = webhook.headers.first("x-plivo-signature-v2-nonce")
+        return None if nonce is None else address.encode("utf-8", "replace") + nonce
+    nonce = webhook.headers.first("x-plivo-signature-v3-nonce")
+    if nonce is None:
+        return None
+    try:
+        asked = decoding.form_fields(query.encode("latin-1", "replace"))
+        told = decoding.form_fields(webhook.body) if webhook.method != "GET" else []
+    except Malformed:
+        return None
+    text = address.encode("utf-8", "replace")
+    if asked or told:
+        text += b"?" + b"&".join(b"%s=%s" % pair for pair in sorted(asked))
+    if asked and told:
+        text += b"."
+    return b"%s%s.%s" % (text, b"".join(name + value for name, value in sorted(told)), nonce)
+
+
+def _carries(webhook: Webhook, headers: tuple[str, ...]) -> bool:
+    return any(webhook.headers.all(header) for header in headers)
+
+
+def _given(webhook: Webhook, headers: tuple[str, ...]) -> list[bytes]:
+    values = (value for header in headers for value in webhook.headers.all(header))
+    return [each.strip() for value in values for each in value.split(b",")]
+
+
+# Asking ---------------------------------------------------------------------------------------------------------------
+
+
+class _Record(msgspec.Struct):
+    message_uuid: Raw = ABSENT
+    message_state: Raw = ABSENT
+    message_direction: Raw = ABSENT
+    message_type: Raw = ABSENT
+    to_number: Raw = ABSENT
+    error_code: Raw = ABSENT
+
+
+_record: Final = decoding.json_reader(_Record, "answer")
+
+
+def ask(known: Known, polling: Polling) -> Ask:
+    """Ask for the record of one message."""
+    path = asking.path("v1", "Account", polling.account or "", "Message", known.provider_message_id)
+    return Ask(f"{path}/", asking.basic(polling, polling.account))
+
+
+def read(body: bytes, known: Known, account: Account) -> Parsed:
+    """Read the record of a message. Its one time is that of sending, so the status has none."""
+    told = _record(body)
+    word = decoding.required(decoding.word(loose(told.message_state)), "message_state")
+    if decoding.word(loose(told.message_direction)) == "inbound" or word.strip().lower() in INBOUND:
+        return Parsed(ignored=1)
+    message_id = decoding.required(decoding.identifier(loose(told.message_uuid)), "message_uuid")
+    channel, transport = channels.place_of(loose(told.message_type))
+    to, code = decoding.identifier(loose(told.to_number)), decoding.identifier(loose(told.error_code))
+    observation = Observation(
+        reference=message_id,
+        provider_message_id=message_id,
+        provider_status=word,
+        claim=claim_of(CLAIMS, word),
+        error_code=code if code and code.strip("0 ") else None,
+        channel=channel,
+        transport=transport,
+        recipient=decoding.recipient(to),
+        recipient_raw=to,
+        item=body,
+    )
+    return Parsed(observations=(observation,))
+
+
+POLLS: Final = Polls(base_url="https://api.plivo.com", ask=ask, read=read, needs=frozenset({"account"}))
+
+
+PROVIDER: Final = Provider(
+    name="plivo",
+    channels=frozenset({Channel.SMS, Channel.WHATSAPP}),
+    content_types=frozenset({"application/x-www-form-urlencoded"}),
+    claims=CLAIMS,
+    authenticate=authenticate,
+    parse=parse,
+    methods=frozenset({"POST", "GET"}),
+    options=Options,
+    signed_text=signed_text,
+    polls=POLLS,
+)

@@ -1,0 +1,1 @@
+"""Garbage: what no provider ever sends. `adapters` feeds it to adapters, `fuzz` makes it and counts."""

@@ -1,0 +1,115 @@
+"""Pages in a real browser: searching, following a message live, rewinding, keys alone, and what axe-core finds."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.http.callbacks import meta, meta_status, new_wamid, send
+from tests.plugins.chromium import DESK, PHONE, is_wider_than_the_screen, serious
+from tests.screens import people
+from tests.screens.stories import a_contested_message, a_failed_message, a_hostile_message, a_read_message, message_of
+
+
+@pytest.fixture(scope="module")
+def whatsapp(site):
+    return site.api("meta-main", "whatsapp")
+
+
+@pytest.fixture
+def operator(site, open_page):
+    return lambda **options: open_page(site.url, cookies={"ledger": people.session(site, "operator")}, **options)
+
+
+def test_a_message_is_searched_opened_followed_live_and_rewound(site, whatsapp, operator):
+    wamid = new_wamid()
+    send(site, meta(meta_status(wamid, "sent", 0)))
+    message_id = message_of(whatsapp, wamid)
+    page = operator()
+
+    page.goto("/")
+    page.get_by_role("searchbox").fill(wamid)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name=str(message_id)).click()
+    expect(page.locator("[data-live-state=live]")).to_be_visible()
+    expect(page.locator(".status-large .status")).to_have_text("Sent")
+
+    page.evaluate("window.sameDocument = true")
+    send(site, meta(meta_status(wamid, "delivered", 5)))
+    expect(page.locator(".status-large .status")).to_have_text("Delivered")
+    send(site, meta(meta_status(wamid, "read", 9)))
+    expect(page.locator(".status-large .status")).to_have_text("Read")
+    assert page.evaluate("window.sameDocument") is True
+
+    page.get_by_label(re.compile("^As of")).focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".status-large .status")).to_have_text("Sent")
+    expect(page).to_have_url(re.compile("as_of="))
+    page.get_by_role("link", name="Back to now").click()
+    expect(page.locator(".status-large .status")).to_have_text("Read")
+
+
+def test_a_page_hears_of_what_happened_while_its_connection_was_away(site, whatsapp, operator):
+    wamid = new_wamid()
+    send(site, meta(meta_status(wamid, "sent", 0)))
+    page = operator()
+    page.goto(f"/messages/{message_of(whatsapp, wamid)}")
+    expect(page.locator("[data-live-state=live]")).to_be_visible()
+
+    page.context.set_offline(True)
+    page.evaluate("for (const source of streams.values()) source.close(); streams.clear()")
+    send(site, meta(meta_status(wamid, "delivered", 5)))
+    page.context.set_offline(False)
+    page.evaluate("follow()")
+
+    expect(page.locator(".status-large .status")).to_have_text("Delivered")
+
+
+def test_the_list_follows_what_happens(site, whatsapp, operator):
+    page = operator()
+    page.goto("/")
+    message_id = a_read_message(site, whatsapp)
+
+    expect(page.locator(f"#row-{message_id}")).to_be_visible()
+
+
+def test_somebody_signs_in_with_keys_alone(site, open_page, whatsapp):
+    page = open_page(site.url)
+    _, secret = site.new_key("meta-main", "whatsapp")
+    message_id = a_read_message(site, whatsapp)
+
+    page.goto(f"/messages/{message_id}")
+    page.locator("#secret").focus()
+    page.keyboard.type(secret)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text(str(message_id))
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.goto("/")
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("status:read")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("status%3Aread|status:read"))
+
+
+def test_hostile_text_runs_nowhere(site, whatsapp, operator):
+    page = operator()
+
+    for path in (f"/messages/{a_hostile_message(site, whatsapp)}", "/"):
+        page.goto(path)
+        expect(page.get_by_text("onerror=alert(1)").first).to_be_visible()
+        assert page.locator("main img, main script").count() == 0
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(site, whatsapp, operator, size, dark):
+    page = operator(size=size, dark=dark)
+    shown = [a_read_message, a_failed_message, a_contested_message, a_hostile_message]
+
+    for path in ("/", "/?q=statis:1", "/messages/0", *(f"/messages/{make(site, whatsapp)}" for make in shown)):
+        page.goto(path)
+        assert serious(page) == [], path
+        assert not is_wider_than_the_screen(page), path

@@ -1,0 +1,79 @@
+"""Paths into JSON: what is found, what is not, and that nothing on the way can do harm."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from ledger.wire import paths
+
+BODY = b'{"a": {"b": [10, {"c d": "x", "e.f": null}]}, "$": 1, "": 2}'
+
+
+def found(path: str, body: bytes = BODY) -> bytes:
+    return bytes(paths.find(body, paths.parse(path)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("a.b[0]", b"10"),
+        ("$.a.b[0]", b"10"),
+        ("$a.b[0]", b"10"),
+        ("a.b[1].c d", b'"x"'),
+        ('a.b[1]["c d"]', b'"x"'),
+        ("a.b[1]['e.f']", b"null"),
+        ("a['b'][0]", b"10"),
+    ],
+)
+def test_a_path_leads_to_the_value_as_it_is_written(path: str, value: bytes) -> None:
+    assert value == found(path)
+
+
+@pytest.mark.parametrize("path", ["x", "a.x", "a[0]", "a.b[9]", "a.b.c", "a.b[0].c", "a.b[1].e.f"])
+def test_a_path_that_leads_nowhere_finds_nothing(path: str) -> None:
+    assert found(path) == b"null"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff", b"{", b"[]", b"5", b"[" * 100_000, b'{"a":' * 100_000, b'{"a":1}{"a":1}']
+)
+def test_in_what_is_no_json_nothing_is_found(body: bytes) -> None:
+    assert found("a.b", body) == b"null"
+
+
+def test_a_hostile_value_beside_the_path_costs_nothing() -> None:
+    hostile = b"[" * 900 + b"]" * 900
+
+    assert found("good", b'{"bad": %s, "good": 1}' % hostile) == b"1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "$", "$.", ".", "a.", "a..b", "[", "a[", "a[]", "a[x]", "a[-1]", "a['b", "a[1234567]", "a]", "a." * 40 + "b"],
+)
+def test_what_is_no_path_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="is not a path"):
+        paths.parse(path)
+
+
+names = st.text(st.characters(exclude_characters="\"'", exclude_categories=["Cs"]), min_size=1, max_size=5)
+
+
+@given(st.lists(names | st.integers(0, 3), min_size=1, max_size=6))
+def test_a_value_is_found_under_any_names(steps: list[str | int]) -> None:
+    value: object = "here"
+    for step in reversed(steps):
+        value = {step: value} if isinstance(step, str) else [None] * step + [value]
+    path = "".join(f'["{step}"]' if isinstance(step, str) else f"[{step}]" for step in steps)
+
+    assert bytes(paths.find(json.dumps(value).encode(), paths.parse(path))) == b'"here"'
+
+
+def test_a_value_may_be_looked_for_in_a_value_that_was_found() -> None:
+    inner = paths.find(BODY, paths.parse("a"))
+
+    assert bytes(paths.find(inner, paths.parse("b[0]"))) == b"10"
+    assert isinstance(inner, Raw)

@@ -1,4 +1,7 @@
-"""The system's own Chromium, driven by playwright. One browser a run; a page with a fresh profile a test.
+"""The system's own Chromium, driven by playwright. One browser a module; a page with a fresh profile a test.
+
+While playwright drives, an event loop runs in this thread, and `asyncio.run` is refused. So the browser ends with its
+module, and a module that uses it must not run loops of its own.
 
 Without Chromium the tests that need it are skipped with a reason.
 """
@@ -27,7 +30,7 @@ PHONE, DESK = (390, 844), (1440, 900)
 _AXE = Path(__file__).parents[1] / "screens" / "vendor" / "axe.js"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if path is None:

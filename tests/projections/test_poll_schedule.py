@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from ledger.domain.polling import Why, holds
 from ledger.domain.status import Status
@@ -35,7 +35,7 @@ def test_live_rows_equal_rebuilt_rows_and_what_the_messages_say(
     ledger = steady(open_ledger(shaped_url, partitions=shape.partitions))
     pen = start_writer(ledger)
 
-    @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=8)
     @given(histories)
     def check(history: list[dict[str, Any]]) -> None:
         account = an_account()

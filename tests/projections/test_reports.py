@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from ledger.domain.status import Outcome, Status, outcome
 from ledger.store.application import Ledger
@@ -26,7 +26,7 @@ def test_live_rows_equal_rebuilt_rows_and_what_the_messages_say(
     ledger = steady(open_ledger(shaped_url, partitions=shape.partitions))
     pen = start_writer(ledger)
 
-    @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=15)
     @given(histories)
     def check(history: list[dict[str, Any]]) -> None:
         account = an_account()

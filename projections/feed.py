@@ -20,10 +20,10 @@ import msgspec
 import psycopg
 import structlog
 
-from ledger.domain.events import AnyEvent
+from ledger.domain.events import AnyEvent, StatusCorrected, StatusObserved
 from ledger.store import arrays
 from ledger.store.application import Ledger, StoreUnavailable
-from ledger.store.mapper import Stored
+from ledger.store.mapper import Stored, Turn
 from projections import generations
 from projections.generations import Connection, Cursor, Generation, Shaped
 
@@ -67,18 +67,22 @@ class Logged(msgspec.Struct, gc=False):
     def event(self, ledger: Ledger) -> AnyEvent:
         """Return the event with nothing personal in it. It is read once, however many projections ask."""
         if self._event is None:
-            self._event = ledger.mapper.read(self._stored(), None).event
+            self._event = ledger.mapper.opened(self.stream_id, self.version, self.type, self.state)
         return self._event
+
+    def turn(self, ledger: Ledger) -> Turn | None:
+        """Return what the event did to its message's status, for much less than the whole event; None: nothing."""
+        if self._event is None:
+            return ledger.mapper.turn(self.stream_id, self.version, self.type, self.state)
+        return self._event if isinstance(self._event, StatusObserved | StatusCorrected) else None
 
     def unsealed(self, ledger: Ledger, wrapped: bytes | None) -> AnyEvent:
         """Return the event with what is personal in it, given its message's key; None: the message was erased."""
         event = self.event(ledger)
         if wrapped is None:
             return event
-        return ledger.mapper.unsealed(event, self._stored(), ledger.master_key.unwrap(wrapped, self.stream_id))
-
-    def _stored(self) -> Stored:
-        return Stored(self.stream_id, self.version, self.type, self.state)
+        stored = Stored(self.stream_id, self.version, self.type, self.state)
+        return ledger.mapper.unsealed(event, stored, ledger.master_key.unwrap(wrapped, self.stream_id))
 
 
 class Work(Protocol):

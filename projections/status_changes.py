@@ -11,10 +11,11 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.domain.events import AnyEvent, MessageLinked, StatusCorrected, StatusObserved
+from ledger.domain.events import MessageLinked
 from ledger.domain.status import Status
 from ledger.store import arrays
 from ledger.store.application import Ledger
+from ledger.store.mapper import Turn
 from projections.feed import Logged
 from projections.generations import Cursor, Generation, Table
 
@@ -90,24 +91,21 @@ class StatusChangesWork:
         """Everything has been written."""
 
     def _change(self, logged: Logged) -> Change | None:
-        return change_of(logged.event(self._ledger))
+        """Return what an event has to tell; None for one that changed no status."""
+        turn = logged.turn(self._ledger)
+        if turn is not None:
+            return None if turn.status_after is turn.status_before else _change(turn, turn.status_after)
+        match logged.event(self._ledger):
+            case MessageLinked(leads=True) as event:
+                return _change(event, Status.UNKNOWN, merges=event.other)
+            case MessageLinked() as event:
+                return _change(event, Status.UNKNOWN, joins=event.other)
+            case _:
+                return None
 
 
-def change_of(event: AnyEvent) -> Change | None:
-    """Return what an event has to tell; None for one that changed no status."""
-    match event:
-        case StatusObserved() | StatusCorrected() if event.status_after is not event.status_before:
-            return _change(event, event.status_after)
-        case MessageLinked(leads=True):
-            return _change(event, Status.UNKNOWN, merges=event.other)
-        case MessageLinked():
-            return _change(event, Status.UNKNOWN, joins=event.other)
-        case _:
-            return None
-
-
-def _change(event: AnyEvent, status: Status, **links: Any) -> Change:
-    return Change(account=event.account, channel=event.channel.value, status=status, **links)
+def _change(told: Turn | MessageLinked, status: Status, **links: Any) -> Change:
+    return Change(account=told.account, channel=told.channel.value, status=status, **links)
 
 
 _INSERT: Final = """

@@ -5,7 +5,7 @@ number. `docs/event-log.md` lists them.
 """
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -73,6 +73,38 @@ class Opened(msgspec.Struct, frozen=True, array_like=True):
     country: str | None = None
 
 
+_StatusNumber = Annotated[int, msgspec.Meta(ge=0, lt=len(STATUSES))]
+
+
+class OpenedTurn(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The beginning of `Opened`, up to what the status became. What follows is passed over."""
+
+    account: str
+    provider: str
+    channel_: Annotated[int, msgspec.Meta(ge=0, lt=len(CHANNELS))]
+    source: int
+    key: msgspec.Raw
+    claim: int
+    kind: int
+    flags: int
+    verdict: int
+    skipped: msgspec.Raw
+    status_before_: _StatusNumber
+    status_after_: _StatusNumber
+
+    @property
+    def channel(self) -> Channel:
+        return CHANNELS[self.channel_]
+
+    @property
+    def status_before(self) -> Status:
+        return STATUSES[self.status_before_]
+
+    @property
+    def status_after(self) -> Status:
+        return STATUSES[self.status_after_]
+
+
 class Sealed(msgspec.Struct, frozen=True, array_like=True):
     """The sealed part, as it is stored. Fields without a value at the end are left out."""
 
@@ -91,6 +123,8 @@ _UNTOLD: Final = msgspec.structs.astuple(Sealed())
 _encode: Final = msgspec.msgpack.Encoder().encode
 _opened: Final = msgspec.msgpack.Decoder(Opened).decode
 _sealed: Final = msgspec.msgpack.Decoder(Sealed).decode
+#: Return the turn in an open part.
+unpack_turn: Final = msgspec.msgpack.Decoder(OpenedTurn).decode
 
 
 def pack(event: StatusObserved) -> bytes:
@@ -165,7 +199,7 @@ def unpack(data: bytes) -> StatusObserved:
         recognised=not told.flags & UNRECOGNISED,
         believed=not told.flags & SUSPECT,
         verdict=VERDICTS[told.verdict],
-        skipped=tuple(STATUSES[number] for number in told.skipped),
+        skipped=tuple([STATUSES[number] for number in told.skipped]) if told.skipped else (),
         status_before=STATUSES[told.status_before],
         status_after=STATUSES[told.status_after],
         kind_after=KINDS[told.kind_after],

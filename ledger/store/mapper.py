@@ -9,7 +9,7 @@ reads as the event of today.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -26,17 +26,33 @@ from ledger.domain.events import (
     StatusCorrected,
     StatusObserved,
 )
+from ledger.domain.status import Channel, Status
 from ledger.store import compact
 from ledger.store.sealing import DataKey, place
 
 _FORMAT: Final = b"\x01"
 _EVENT: Final = b"event"
+_UNREADABLE: Final = (msgspec.DecodeError, LookupError, ValueError, TypeError)
+
+
+class Turn(Protocol):
+    """What an observation or a correction did to its message's status."""
+
+    @property
+    def account(self) -> str: ...
+    @property
+    def channel(self) -> Channel: ...
+    @property
+    def status_before(self) -> Status: ...
+    @property
+    def status_after(self) -> Status: ...
 
 
 class Layout(NamedTuple):
     """How events of one name are read. Whatever is raised for bytes of another shape means that they are unreadable."""
 
     read: Callable[[bytes], AnyEvent]  #: the open part, as an event with nothing personal in it
+    read_turn: Callable[[bytes], Turn] | None = None  #: None: these events turn no status
     read_details: Callable[[bytes], ObservedDetails | RegisteredDetails] | None = None  #: None: there never are any
 
 
@@ -46,11 +62,11 @@ def _map(type_: type[Any]) -> Callable[[bytes], Any]:
 
 #: Every name that can stand in the log.
 LAYOUTS: Final[Mapping[str, Layout]] = {
-    "observed.v1": Layout(_map(StatusObserved), _map(ObservedDetails)),
-    "observed.v2": Layout(compact.unpack, compact.unpack_details),
-    "registered.v1": Layout(_map(MessageRegistered), _map(RegisteredDetails)),
-    "linked.v1": Layout(_map(MessageLinked), _map(RegisteredDetails)),
-    "corrected.v1": Layout(_map(StatusCorrected)),
+    "observed.v1": Layout(_map(StatusObserved), _map(StatusObserved), _map(ObservedDetails)),
+    "observed.v2": Layout(compact.unpack, compact.unpack_turn, compact.unpack_details),
+    "registered.v1": Layout(_map(MessageRegistered), read_details=_map(RegisteredDetails)),
+    "linked.v1": Layout(_map(MessageLinked), read_details=_map(RegisteredDetails)),
+    "corrected.v1": Layout(_map(StatusCorrected), _map(StatusCorrected)),
     "erased.v1": Layout(_map(MessageErased)),
 }
 
@@ -94,15 +110,25 @@ class LedgerMapper(Mapper[UUID]):
     def read(self, stored: StoredEvent | Stored, key: DataKey | None) -> Entry:
         stream_id = stored.originator_id
         assert isinstance(stream_id, UUID)  # noqa: S101  # the recorder has one id type
-        try:
-            opened, _ = split_frame(stored.state)
-            event = LAYOUTS[stored.topic].read(opened)
-        except (msgspec.DecodeError, LookupError, ValueError, TypeError) as error:
-            place_ = f"{stored.topic!r}, stream {stream_id}, version {stored.originator_version}"
-            raise MapperDeserialisationError(f"stored event cannot be read: {place_}") from error
+        event = self.opened(stream_id, stored.originator_version, stored.topic, stored.state)
         if key is not None:
             event = self.unsealed(event, stored, key)
         return Entry(stream_id, stored.originator_version, event, key)
+
+    def opened(self, stream_id: UUID, version: int, topic: str, state: bytes) -> AnyEvent:
+        """Return an event with nothing personal in it."""
+        try:
+            return LAYOUTS[topic].read(_open_part(state))
+        except _UNREADABLE as error:
+            raise _unreadable(stream_id, version, topic) from error
+
+    def turn(self, stream_id: UUID, version: int, topic: str, state: bytes) -> Turn | None:
+        """Return what an event did to the status, reading no more of it; None for events that do nothing to it."""
+        try:
+            read_turn = LAYOUTS[topic].read_turn
+            return None if read_turn is None else read_turn(_open_part(state))
+        except _UNREADABLE as error:
+            raise _unreadable(stream_id, version, topic) from error
 
     def unsealed(self, event: AnyEvent, stored: StoredEvent | Stored, key: DataKey) -> AnyEvent:
         """Return an event that was read without its key, with what is personal in it."""
@@ -139,9 +165,19 @@ def frame(opened: bytes, sealed: bytes) -> bytes:
 
 def split_frame(state: bytes) -> tuple[bytes, bytes]:
     """Return the open and the sealed part. Raise ValueError for another format."""
+    opened = _open_part(state)
+    return opened, state[5 + len(opened) :]
+
+
+def _open_part(state: bytes) -> bytes:
     if state[:1] != _FORMAT:
         raise ValueError("unknown format of stored state")
     end = 5 + int.from_bytes(state[1:5], "big")
     if len(state) < end:
         raise ValueError("stored state is cut short")
-    return state[5:end], state[end:]
+    return state[5:end]
+
+
+def _unreadable(stream_id: UUID, version: int, topic: str) -> MapperDeserialisationError:
+    place_ = f"{topic!r}, stream {stream_id}, version {version}"
+    return MapperDeserialisationError(f"stored event cannot be read: {place_}")

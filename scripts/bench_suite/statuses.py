@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from ledger.domain.events import StatusCorrected, StatusObserved
 from ledger.store import arrays
 from ledger.store.application import Ledger
 from projections.counts import hour_of
@@ -55,11 +54,10 @@ class StatusesWork:
     def take(self, events: Sequence[Logged]) -> None:
         self._partition = events[0].partition
         for logged in events:
-            event = logged.event(self._ledger)
-            if isinstance(event, StatusObserved | StatusCorrected):
-                status = event.status_after.value
-                self._statuses[logged.stream_id] = status
-                self._counts[hour_of(logged.recorded_at), status] += 1
+            turn = logged.turn(self._ledger)
+            if turn is not None:
+                self._statuses[logged.stream_id] = turn.status_after
+                self._counts[hour_of(logged.recorded_at), turn.status_after] += 1
 
     def finish(self) -> None:
         if not self._statuses:

@@ -62,13 +62,18 @@ def places(ledger: Ledger, projections: Sequence[Projection]) -> dict[str, tuple
 def test_an_event_is_read_once_for_all(ledger: Ledger, pen: Pen, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(pen, 10)
     read: list[int] = []
-    real = LedgerMapper.read
 
-    def counted(self: LedgerMapper, stored: Any, key: Any) -> Any:
-        read.append(stored.originator_version)
-        return real(self, stored, key)
+    def counted(name: str) -> Any:
+        real = getattr(LedgerMapper, name)
 
-    monkeypatch.setattr(LedgerMapper, "read", counted)
+        def reading(self: LedgerMapper, stream_id: Any, version: int, topic: str, state: bytes) -> Any:
+            read.append(version)
+            return real(self, stream_id, version, topic, state)
+
+        return reading
+
+    for name in ("opened", "turn"):
+        monkeypatch.setattr(LedgerMapper, name, counted(name))
     with a_feed(ledger, PROJECTIONS) as feed:
         assert feed.step() == 20 * len(PROJECTIONS)
 

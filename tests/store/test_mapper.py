@@ -17,6 +17,7 @@ from ledger.domain.events import (
     MessageRegistered,
     ObservedDetails,
     RegisteredDetails,
+    StatusCorrected,
     StatusObserved,
 )
 from ledger.domain.observation import Source
@@ -72,6 +73,22 @@ def test_any_event_reads_without_its_key_less_what_is_personal(event: AnyEvent) 
 @given(event=strategies.events)
 def test_the_librarys_way_of_reading_shows_nothing_personal(event: AnyEvent) -> None:
     assert MAPPER.to_domain_event(stored(event)).event == without_person(event)
+
+
+@given(event=strategies.events, v1=st.booleans())
+def test_what_an_event_did_to_the_status_reads_by_itself(event: AnyEvent, v1: bool) -> None:
+    one = stored(event)
+    if v1 and isinstance(event, StatusObserved):
+        one = Stored(STREAM, 1, "observed.v1", as_v1(event))
+
+    turn = MAPPER.turn(STREAM, 1, one.topic, one.state)
+
+    if isinstance(event, StatusObserved | StatusCorrected):
+        assert turn is not None
+        told = (turn.account, turn.channel, turn.status_before, turn.status_after)
+        assert told == (event.account, event.channel, event.status_before, event.status_after)
+    else:
+        assert turn is None
 
 
 def test_an_event_is_stored_under_its_permanent_name() -> None:
@@ -213,7 +230,8 @@ def test_what_has_no_value_takes_no_room() -> None:
 
 def later_word() -> bytes:
     fields = msgspec.msgpack.decode(compact.pack(an_event()))
-    fields[compact.Opened.__struct_fields__.index("claim")] = len(compact.STATUSES)
+    for name in ("claim", "status_after"):
+        fields[compact.Opened.__struct_fields__.index(name)] = len(compact.STATUSES)
     return msgspec.msgpack.encode(fields)
 
 
@@ -249,8 +267,10 @@ def later_word() -> bytes:
 def test_what_cannot_be_read_is_named_and_not_quoted(topic: str, state: bytes) -> None:
     with pytest.raises(MapperDeserialisationError, match=f"'{topic}', stream {STREAM}, version 7") as raised:
         MAPPER.read(StoredEvent(STREAM, 7, topic, state), KEY)
+    with pytest.raises(MapperDeserialisationError, match=f"'{topic}', stream {STREAM}, version 7") as raised_of_turn:
+        MAPPER.turn(STREAM, 7, topic, state)
 
-    assert CANARY not in str(raised.value)
+    assert CANARY not in f"{raised.value} {raised_of_turn.value}"
 
 
 @given(opened=st.binary(max_size=60), raw=st.binary(max_size=20), topic=st.sampled_from([*NAMES.values(), "old", ""]))

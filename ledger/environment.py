@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.config import BadSettings, Settings, decode_key, load
+from ledger.config import BadSettings, Settings, load
 from ledger.proof.notes import Signer
 from ledger.providers import PROVIDERS
 from ledger.store import embedded
+from ledger.values import decode_key
 from ledger.wire.contract import Secret
 
 OnEvent = Callable[[str, dict[str, object]], None]

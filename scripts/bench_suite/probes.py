@@ -41,7 +41,7 @@ _CALLBACKS_A_SECOND: Final = 60_000
 _READ_EVENTS: Final = 15_000
 _SIZE_EVENTS: Final = 100_000
 _CALLERS: Final = 32
-_FOLLOWED_EVENTS: Final = 100_000
+_FOLLOWED_EVENTS: Final = 200_000
 _RUNNER_EVENTS: Final = 3_000
 #: That rebuild side by side: one a core.
 _PROCESSES: Final = os.cpu_count() or 1

@@ -6,8 +6,9 @@ import tomllib
 import msgspec
 import pytest
 
-from ledger import config
-from ledger.config import POLL_BOUNDS, load
+from ledger import accounts_file
+from ledger.accounts_file import POLL_BOUNDS
+from ledger.config import load
 from ledger.domain import polling
 from ledger.domain.polling import Why
 from ledger.providers import PROVIDERS
@@ -19,7 +20,7 @@ ASKED = {name: provider.polls for name, provider in PROVIDERS.items() if provide
 
 
 def test_every_key_of_a_poll_table_is_documented_with_its_default_and_no_other() -> None:
-    fields = {field.name: field for field in msgspec.structs.fields(config._PollTable)}
+    fields = {field.name: field for field in msgspec.structs.fields(accounts_file._PollTable)}
 
     assert set(KEYS) == set(fields)
     for name, field in fields.items():
@@ -59,7 +60,7 @@ def test_the_settings_on_a_providers_page_are_accepted(name: str, tmp_path: obje
     table = next(iter(tomllib.loads(asking[0])["accounts"].values()))["poll"]
     variables = {value.removeprefix("env:"): "x" for value in table.values() if str(value).startswith("env:")}
 
-    polling = config._polling(table, PROVIDERS[name], variables)
+    polling = accounts_file._polling(table, PROVIDERS[name], variables)
 
     assert polling.base_url.startswith("https://")
     assert load({}, PROVIDERS).accounts == {}

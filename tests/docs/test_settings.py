@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ledger import config
+from ledger import accounts_file, config
 from ledger.config import RateLimit, Settings
 from ledger.providers import PROVIDERS
 from ledger.screens.access import Role
@@ -64,11 +64,11 @@ def test_numbers_may_be_as_documented_and_no_larger() -> None:
 
 
 def test_every_key_of_an_account_is_documented_and_no_other() -> None:
-    assert set(config._AccountTable.__struct_fields__) == set(ACCOUNT)
+    assert set(accounts_file._AccountTable.__struct_fields__) == set(ACCOUNT)
 
 
 def test_required_keys_of_an_account_are_documented_as_required() -> None:
-    required = {field.name for field in msgspec.structs.fields(config._AccountTable) if field.required}
+    required = {field.name for field in msgspec.structs.fields(accounts_file._AccountTable) if field.required}
 
     assert required == {name for name, row in ACCOUNT.items() if row[1] == "required"}
 
@@ -76,7 +76,7 @@ def test_required_keys_of_an_account_are_documented_as_required() -> None:
 def test_every_key_of_the_intercom_table_is_documented_and_no_other() -> None:
     documented = {code(row[0])[0]: row[1] for row in table(TEXT, "Intercom")}
 
-    assert set(config._IntercomTable.__struct_fields__) == set(documented)
+    assert set(accounts_file._IntercomTable.__struct_fields__) == set(documented)
     assert set(documented.values()) == {"required"}
 
 

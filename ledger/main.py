@@ -246,6 +246,7 @@ def application(
             users=told.users,
             deployment_secret=told.deployment_secret.reveal(),
             public_url=told.public_url,
+            reporting=parts.reporting,
         ),
     )
 

@@ -130,6 +130,49 @@ def query(view: View, scope: Scope, now: datetime) -> list[FailureGroup]:
     return sorted(groups, key=lambda told: (tuple(told.group.values()), -told.failures, told.provider, told.title))
 
 
+class Affected(msgspec.Struct, frozen=True):
+    """A failed message of one reason."""
+
+    failed_at: datetime
+    message_id: int
+
+
+def series(view: View, scope: Scope, by: str) -> dict[tuple[str, Reason], dict[str, int]]:
+    """Return the failures of every hour or day in which there were any, by channel and reason."""
+    found: dict[tuple[str, Reason], dict[str, int]] = {}
+    divided = msgspec.structs.replace(scope, group_by=("channel", by))
+    columns = ("provider", "category", "code", "title")
+    for group, (*told, failures) in view.grouped(divided, SHAPE.name, "sum(failures)::bigint", columns):
+        provider, category, code, title = told
+        known = found.setdefault((group["channel"], (provider, category, code, title)), {})
+        known[group[by]] = known.get(group[by], 0) + failures
+    return found
+
+
+def affected(
+    view: View, scope: Scope, reason: Reason, *, limit: int, before: tuple[datetime, int] | None = None
+) -> list[Affected]:
+    """Return messages of the range that failed for a reason, newest first. The scope names accounts and a channel."""
+    where = ""
+    parameters: list[Any] = [*reason, scope.channel, scope.since, scope.until]
+    if before is not None:
+        where = "AND (f.failed_at, f.message_id) < (%s, %s)"
+        parameters += before
+    rows = view.rows(_AFFECTED.format(where=where), (list(scope.accounts or ()), *parameters, limit, limit))
+    return [Affected(failed_at, message_id) for failed_at, message_id in rows]
+
+
+_AFFECTED: Final = """
+SELECT f.failed_at, f.message_id FROM unnest(%s::text[]) AS a (account)
+ CROSS JOIN LATERAL (
+       SELECT f.failed_at, f.message_id FROM {{message_facts}} f
+        WHERE f.account = a.account AND f.provider = %s AND f.category = %s AND f.code = %s AND f.title = %s
+          AND f.channel = %s AND f.failed_at >= %s AND f.failed_at < %s {where}
+        ORDER BY f.failed_at DESC, f.message_id DESC LIMIT %s) f
+ ORDER BY f.failed_at DESC, f.message_id DESC LIMIT %s
+"""
+
+
 def _frozen(group: dict[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(group.items())
 

@@ -54,6 +54,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
                 parameters.append(list(wanted) if isinstance(wanted, tuple) else wanted)
         return " AND ".join(conditions) or "true", parameters
 
+    def buckets(self, by: str) -> list[str]:
+        """Return the name of every hour or day of the range, as groups are named, in their order."""
+        hours = range(int(self.since.timestamp()), int(self.until.timestamp()), 3_600)
+        scope = msgspec.structs.replace(self, group_by=(by,))
+        return list(dict.fromkeys(group_of(scope, [datetime.fromtimestamp(hour, UTC)])[by] for hour in hours))
+
     def includes(self, account: str) -> bool:
         return self.accounts is None or account in self.accounts
 

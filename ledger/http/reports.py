@@ -26,7 +26,7 @@ from ledger.http.edge import Edge
 from ledger.http.inputs import decoded, read_body
 from ledger.http.problems import Problem, invalid_field, invalid_parameter, unavailable
 from ledger.store.keys import ApiKey
-from projections.reporting import Made, NotBuilt, Reporting
+from projections.reporting import Made, NotBuilt, Position, Reporting
 from projections.scope import GROUPS, Scope, TooManyGroups
 
 T = TypeVar("T")
@@ -231,9 +231,15 @@ def _hour_up(at: datetime) -> datetime:
 def _formed(report: Any, form: str) -> Response:
     if form == tables.JSON:
         return Response(msgspec.json.encode(report), media_type=form, headers={"vary": "accept"})
-    records = [tables.flat(item) for item in report.items]
+    return as_table(report.items, report.positions, form)
+
+
+def as_table(items: Sequence[msgspec.Struct], positions: Mapping[str, Position], form: str) -> Response:
+    """Return items as CSV, JSON lines or Parquet. A header says what they were made from."""
+    records = [tables.flat(item) for item in items]
     columns = tables.columns_of(records)
-    headers = {"vary": "accept", "ledger-positions": _positions(report)}
+    made_from = ", ".join(f"{partition}={told.position}" for partition, told in positions.items())
+    headers = {"vary": "accept", "ledger-positions": made_from}
     if form == tables.PARQUET:
         try:
             return Response(tables.as_parquet(records, columns), media_type=form, headers=headers)
@@ -241,8 +247,3 @@ def _formed(report: Any, form: str) -> Response:
             raise Problem("not_acceptable", f"{missing}") from None
     written = tables.as_csv(records, columns) if form == tables.CSV else tables.as_json_lines(records)
     return Response(b"".join(written), media_type=form, headers=headers)
-
-
-def _positions(report: Any) -> str:
-    """Say in a header what the answer is made from, where the body has no room for it."""
-    return ", ".join(f"{partition}={told.position}" for partition, told in report.positions.items())

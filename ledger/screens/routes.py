@@ -22,12 +22,14 @@ from ledger.http.problems import PROBLEMS, Problem
 from ledger.screens import rendering
 from ledger.screens.access import Permission, Viewer
 from ledger.screens.csrf import FIELD, HEADER, Guard
+from ledger.screens.failures import FailuresPage
 from ledger.screens.forms import read_form
 from ledger.screens.live import MessageStream
 from ledger.screens.message import MessagePage
 from ledger.screens.messages import MessagesPage
 from ledger.screens.proof import ProofBadge
 from ledger.screens.rendering import Link, Visit
+from ledger.screens.reports import ReportsPage
 from ledger.screens.sessions import Sessions
 from ledger.screens.sign_in import SignIn
 from ledger.screens.static import STATIC
@@ -46,7 +48,14 @@ class Screen(NamedTuple):
 
 
 def table(
-    *, sign_in: SignIn, messages: MessagesPage, message: MessagePage, stream: MessageStream, proof: ProofBadge
+    *,
+    sign_in: SignIn,
+    messages: MessagesPage,
+    message: MessagePage,
+    stream: MessageStream,
+    proof: ProofBadge,
+    failures: FailuresPage,
+    reports: ReportsPage,
 ) -> list[Screen]:
     """Return every page. The navigation has their order."""
     return [
@@ -54,6 +63,10 @@ def table(
         Screen("/messages/{message_id}", "GET", Permission.READ, message.show),
         Screen("/messages/{message_id}/stream", "GET", Permission.READ, stream.follow),
         Screen("/messages/{message_id}/proof", "GET", Permission.EVIDENCE, proof.show),
+        Screen("/failures", "GET", Permission.READ, failures.show, "Failures"),
+        Screen("/failures/reason", "GET", Permission.READ, failures.show_reason),
+        Screen("/reports", "GET", Permission.READ, reports.show, "Reports"),
+        Screen("/reports/{name}.csv", "GET", Permission.READ, reports.download),
         Screen("/sign-in", "GET", Permission.SIGN_IN, sign_in.form),
         Screen("/sign-in", "POST", Permission.SIGN_IN, sign_in.sign_in),
         Screen("/sign-out", "POST", Permission.SIGN_IN, sign_in.sign_out),

@@ -1,6 +1,7 @@
 """Pages in a real browser: searching, following a message live, rewinding, keys alone, and what axe-core finds."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
@@ -8,7 +9,14 @@ from playwright.sync_api import expect
 from tests.http.callbacks import meta, meta_status, new_wamid, send
 from tests.plugins.chromium import DESK, PHONE, is_wider_than_the_screen, serious
 from tests.screens import people
-from tests.screens.stories import a_contested_message, a_failed_message, a_hostile_message, a_read_message, message_of
+from tests.screens.stories import (
+    HOSTILE,
+    a_contested_message,
+    a_failed_message,
+    a_hostile_message,
+    a_read_message,
+    message_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +109,11 @@ def test_hostile_text_runs_nowhere(site, whatsapp, operator):
         page.goto(path)
         expect(page.get_by_text("onerror=alert(1)").first).to_be_visible()
         assert page.locator("main img, main script").count() == 0
+    hostile = quote(HOSTILE)
+    for path in (f"/failures/reason?category=a&code=1&title={hostile}", f"/failures?provider={hostile}"):
+        page.goto(path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        assert page.locator("main img, main script").count() == 0
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
@@ -109,7 +122,57 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(site, wh
     page = operator(size=size, dark=dark)
     shown = [a_read_message, a_failed_message, a_contested_message, a_hostile_message]
 
-    for path in ("/", "/?q=statis:1", "/messages/0", *(f"/messages/{make(site, whatsapp)}" for make in shown)):
+    made = [f"/messages/{make(site, whatsapp)}" for make in shown]
+    reason = "/failures/reason?channel=whatsapp&provider=meta&category=recipient&code=131026&title={}"
+    numbers = (
+        "/failures",
+        reason.format("WhatsApp could not deliver to this recipient"),
+        "/reports",
+        "/reports?range=24h",
+    )
+
+    for path in ("/", "/?q=statis:1", "/messages/0", *numbers, *made):
         page.goto(path)
         assert serious(page) == [], path
         assert not is_wider_than_the_screen(page), path
+
+
+def test_failures_lead_to_a_message_and_back(site, whatsapp, operator):
+    message_id = a_failed_message(site, whatsapp)
+    page = operator()
+    page.goto("/")
+    page.get_by_role("link", name="Failures").click()
+    counted = page.get_by_role("region", name="Failures by reason").get_by_role("link").first
+    expect(counted).to_be_visible()
+
+    page.goto("/failures?account=meta-main&channel=whatsapp")
+    page.get_by_role("link", name="WhatsApp could not deliver to this recipient").click()
+    expect(page.get_by_role("heading", name="What to do")).to_be_visible()
+    page.get_by_role("link", name=str(message_id)).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(str(message_id))
+    page.go_back()
+    expect(page.get_by_role("heading", name="What to do")).to_be_visible()
+
+
+def test_a_report_is_drawn_and_its_range_and_zone_change(site, whatsapp, operator):
+    a_read_message(site, whatsapp)
+    page = operator()
+    page.goto("/reports?range=30d")
+    expect(page.locator(".uplot").first).to_be_visible()
+    expect(page.get_by_role("heading", name="Delivery rate by day")).to_be_visible()
+
+    page.get_by_role("link", name="24 hours").click()
+    expect(page.get_by_role("heading", name="Delivery rate by hour")).to_be_visible()
+    expect(page).to_have_url(re.compile("range=24h"))
+    page.locator("#asked-more > summary").click()
+    page.get_by_label("Time zone").fill("Asia/Tokyo")
+    page.get_by_label("Channel").select_option("whatsapp")
+    page.get_by_role("button", name="Show").click()
+    expect(page).to_have_url(re.compile("time_zone=Asia%2FTokyo"))
+    expect(page.get_by_text("WhatsApp · ").first).to_be_visible()
+
+    page.get_by_text("Numbers").first.click()
+    expect(page.locator("#rate-table tbody tr").first).to_contain_text("+09:00")
+    with page.expect_download() as told:
+        page.get_by_role("link", name="CSV").first.click()
+    assert told.value.suggested_filename == "delivery.csv"

@@ -103,7 +103,15 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None
 
 
-def query(view: View, scope: Scope) -> list[Item]:
+class Placed(msgspec.Struct, frozen=True):
+    """An item, and whose it is: what it is resolved by."""
+
+    account: str
+    channel: str
+    item: Item
+
+
+def query(view: View, scope: Scope) -> list[Placed]:
     """Return what is to be looked at, newest first. The range of the scope does not apply."""
     resolved = {
         (account, channel, item): through
@@ -116,8 +124,8 @@ def query(view: View, scope: Scope) -> list[Item]:
         for account, channel, item in list(read(view, scope)):
             through = resolved.get((account, channel, item.item)) or resolved.get((account, "", item.item))
             if through is None or item.last_seen > through:
-                found.append(item)
-    return sorted(found, key=lambda item: item.last_seen, reverse=True)
+                found.append(Placed(account, channel, item))
+    return sorted(found, key=lambda placed: placed.item.last_seen, reverse=True)
 
 
 Found = Iterator[tuple[str, str, Item]]

@@ -8,7 +8,7 @@ import msgspec
 
 from ledger.store.application import Ledger, TableMissing
 from projections import attention, delivery, failure_reasons, generations, latency, providers, stuck
-from projections.attention import Item
+from projections.attention import Placed
 from projections.current_status import RECIPIENT
 from projections.delivery import Funnel
 from projections.failure_reasons import Affected, FailureGroup, Reason
@@ -87,7 +87,7 @@ class Reporting:
     def providers(self, scope: Scope, now: datetime) -> tuple[Made, list[ProviderHealth]]:
         return self._ask(lambda view: providers.query(view, scope, now, self._accounts))
 
-    def attention(self, scope: Scope) -> tuple[Made, list[Item]]:
+    def attention(self, scope: Scope) -> tuple[Made, list[Placed]]:
         return self._ask(lambda view: attention.query(view, scope))
 
     def resolve(self, account: str, channel: str, item: str, seen_through: datetime, *, by: str, why: str) -> datetime:

@@ -106,7 +106,8 @@ class ReportsApi:
     async def attention(self, request: Request) -> Response:
         def read(key: ApiKey) -> AttentionList:
             queries.parameters(request, ())
-            made, items = self._reporting.attention(_own(key, self._now()))
+            made, found = self._reporting.attention(_own(key, self._now()))
+            items = [placed.item for placed in found]
             return AttentionList(computed_at=self._now(), positions=made.positions, items=items)
 
         return await self._answer(request, read)
@@ -122,7 +123,8 @@ class ReportsApi:
                     raise invalid_field(field, "must be text of 1 to 2000 characters")
             if told.seen_through.tzinfo is None:
                 raise invalid_field("seen_through", "must be an RFC 3339 time with an offset")
-            known = [item for item in self._reporting.attention(_own(key, self._now()))[1] if item.item == told.item]
+            found = self._reporting.attention(_own(key, self._now()))[1]
+            known = [placed.item for placed in found if placed.item.item == told.item]
             if not known:
                 raise Problem("not_found", "Nothing of this name is waiting for attention.")
             through = min(told.seen_through, known[0].last_seen)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -83,11 +83,12 @@ class Webhooks:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         confirm: Callable[[str, str], None] = announce,
         count: Callable[[str, int], None] = lambda _account, _answer: None,
+        refused: Callable[[str, Problem, UUID], None] = lambda _account, _problem, _request_id: None,
     ) -> None:
         """`confirm` gets an account and the address by which its provider's offer of a subscription is accepted.
 
         It is called only for addresses that the adapter has verified, after everything else is on record. `count`
-        gets every answer to a callback of a known account.
+        gets the answer to every callback of a known account that was taken, `refused` what others were told.
         """
         self._intakes = intakes
         self._edge = edge
@@ -95,6 +96,7 @@ class Webhooks:
         self._now = now
         self._confirm = confirm
         self._count_answer = count
+        self._refused = refused
         self._tasks: set[asyncio.Task[None]] = set()
 
     def admit(self, name: str, method: str, query: bytes, headers: Headers) -> Admitted | Answer:
@@ -133,7 +135,8 @@ class Webhooks:
     def refusal(self, name: str, error: Exception) -> Answer:
         """Return the answer that says what is wrong, and count it."""
         account = name if name in self._intakes else "?"
-        request_id = str(uuid4())
+        request = uuid4()
+        request_id = str(request)
         match error:
             case Problem():
                 problem = error
@@ -148,7 +151,7 @@ class Webhooks:
                 _log.error("webhook_failed", account=account, request_id=request_id, exc_info=error)
         metrics.count_webhook(account, problem.status)
         if account != "?":
-            self._count_answer(account, problem.status)
+            self._refused(account, problem, request)
         headers = tuple((key.encode(), value.encode()) for key, value in problem.headers.items())
         return Answer(problem.status, CONTENT_TYPE.encode(), body_of(problem, request_id), headers)
 

@@ -1,6 +1,6 @@
 """Builds the pages of what the service is made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.routing import BaseRoute
 
@@ -12,6 +12,7 @@ from ledger.screens.failures import FailuresPage
 from ledger.screens.live import MessageStream
 from ledger.screens.message import MessagePage
 from ledger.screens.messages import MessagesPage
+from ledger.screens.operations import OperationsPage
 from ledger.screens.proof import ProofBadge
 from ledger.screens.reports import ReportsPage
 from ledger.screens.routes import Router, table
@@ -21,7 +22,9 @@ from ledger.screens.users import User
 from ledger.store.application import Ledger
 from ledger.store.keys import ApiKeys
 from ledger.store.rate_limits import RateLimiter
+from ledger.wire.contract import Account
 from projections.current_status import CurrentStatus
+from projections.feed import Projection
 from projections.message_search import MessageSearch
 from projections.reporting import Reporting
 
@@ -38,6 +41,8 @@ def screens(
     deployment_secret: bytes,
     public_url: str | None,
     reporting: Reporting,
+    projections: Sequence[Projection],
+    accounts: Mapping[str, Account],
 ) -> list[BaseRoute]:
     """Return the routes of every page."""
     sessions = Sessions(deployment_secret=deployment_secret, users=users, keys=keys, public_url=public_url)
@@ -60,6 +65,14 @@ def screens(
             stream=MessageStream(edge=edge, messages=messages, broadcaster=broadcaster),
             proof=ProofBadge(edge=edge, ledger=ledger, messages=messages, public_key=public_key),
             failures=FailuresPage(edge=edge, reporting=reporting, search=search, messages=messages),
+            operations=OperationsPage(
+                edge=edge,
+                ledger=ledger,
+                reporting=reporting,
+                projections=projections,
+                accounts=accounts,
+                polled=[name for name, account in accounts.items() if account.poll is not None],
+            ),
             reports=ReportsPage(edge=edge, reporting=reporting, search=search),
         )
     )

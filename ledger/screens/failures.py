@@ -115,8 +115,8 @@ class FailuresPage:
             rows.append(Row(channel, group, trend, spark([*trend.values()], label), href))
         unknown: list[Item] = []
         if viewer.may(Permission.OPERATIONS):
-            items = self._reporting.attention(asked.scope)[1]
-            unknown = [item for item in items if item.kind in UNKNOWN_KINDS]
+            found = self._reporting.attention(asked.scope)[1]
+            unknown = [placed.item for placed in found if placed.item.kind in UNKNOWN_KINDS]
         return Failures(asked, made, sorted(rows, key=lambda row: -row.told.failures), unknown)
 
     def _read_reason(self, viewer: Viewer, visit: Visit, told: Mapping[str, str]) -> Affected:

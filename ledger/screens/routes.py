@@ -27,6 +27,7 @@ from ledger.screens.forms import read_form
 from ledger.screens.live import MessageStream
 from ledger.screens.message import MessagePage
 from ledger.screens.messages import MessagesPage
+from ledger.screens.operations import OperationsPage
 from ledger.screens.proof import ProofBadge
 from ledger.screens.rendering import Link, Visit
 from ledger.screens.reports import ReportsPage
@@ -56,6 +57,7 @@ def table(
     proof: ProofBadge,
     failures: FailuresPage,
     reports: ReportsPage,
+    operations: OperationsPage,
 ) -> list[Screen]:
     """Return every page. The navigation has their order."""
     return [
@@ -67,6 +69,9 @@ def table(
         Screen("/failures/reason", "GET", Permission.READ, failures.show_reason),
         Screen("/reports", "GET", Permission.READ, reports.show, "Reports"),
         Screen("/reports/{name}.csv", "GET", Permission.READ, reports.download),
+        Screen("/operations", "GET", Permission.OPERATIONS, operations.show, "Operations"),
+        Screen("/operations/resolve", "POST", Permission.RESOLVE, operations.resolve),
+        Screen("/operations/rebuild", "POST", Permission.REBUILD, operations.rebuild),
         Screen("/sign-in", "GET", Permission.SIGN_IN, sign_in.form),
         Screen("/sign-in", "POST", Permission.SIGN_IN, sign_in.sign_in),
         Screen("/sign-out", "POST", Permission.SIGN_IN, sign_in.sign_out),

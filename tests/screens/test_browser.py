@@ -17,6 +17,7 @@ from tests.screens.stories import (
     a_read_message,
     message_of,
 )
+from tests.screens.test_failures import a_failure
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,10 @@ def test_hostile_text_runs_nowhere(site, whatsapp, operator):
         page.goto(path)
         expect(page.get_by_text("onerror=alert(1)").first).to_be_visible()
         assert page.locator("main img, main script").count() == 0
+    page.goto("/operations")
+    expect(page.get_by_role("heading", name="Coming in")).to_be_visible()
+    expect(page.get_by_text("onerror=alert(1)").first).to_be_visible()
+    assert page.locator("main img, main script").count() == 0
     hostile = quote(HOSTILE)
     for path in (f"/failures/reason?category=a&code=1&title={hostile}", f"/failures?provider={hostile}"):
         page.goto(path)
@@ -125,6 +130,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(site, wh
     made = [f"/messages/{make(site, whatsapp)}" for make in shown]
     reason = "/failures/reason?channel=whatsapp&provider=meta&category=recipient&code=131026&title={}"
     numbers = (
+        "/operations",
         "/failures",
         reason.format("WhatsApp could not deliver to this recipient"),
         "/reports",
@@ -176,3 +182,40 @@ def test_a_report_is_drawn_and_its_range_and_zone_change(site, whatsapp, operato
     with page.expect_download() as told:
         page.get_by_role("link", name="CSV").first.click()
     assert told.value.suggested_filename == "delivery.csv"
+
+
+def test_somebody_resolves_what_needs_attention(site, whatsapp, operator):
+    a_failure(site, whatsapp, 990_001)
+    page = operator()
+    page.goto("/operations")
+    item = page.locator(".inbox li").filter(has_text="990001")
+
+    item.get_by_text("Resolve").first.click()
+    item.get_by_label("What was done about it").fill("It is in the catalogue now")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="Operations")).to_be_visible()
+    expect(item).to_have_count(0)
+
+
+def test_a_read_model_is_rebuilt_from_the_page_after_a_preview(site, whatsapp, operator):
+    a_read_message(site, whatsapp)
+    page = operator()
+    page.goto("/operations")
+    row = page.get_by_role("region", name="Read models").get_by_role("row").filter(has_text="status changes")
+
+    row.get_by_role("button", name="Preview").click()
+    expect(row).to_contain_text("Previewed", timeout=60_000)
+    expect(row).to_contain_text("0 would change")
+    row.get_by_role("button", name="Rebuild status changes", exact=True).click()
+    expect(row).to_contain_text("Rebuilt", timeout=60_000)
+    expect(row).to_contain_text("0 changed")
+
+
+def test_what_is_turned_away_shows_up_while_somebody_looks(site, whatsapp, operator):
+    page = operator()
+    page.goto("/operations")
+    with site.another_client() as client:
+        client.post("/webhooks/meta-main", content=b"{}", headers={"content-type": "text/made-up"})
+
+    expect(page.locator("#live").get_by_text("Turned away: 415").first).to_be_visible()

@@ -119,7 +119,7 @@ def ledger_batches(bench: Bench) -> Numbers:
 
 
 def ten_providers(bench: Bench) -> Numbers:
-    """Requests of ten providers in turns; before and after, those of the cheapest one; and those of one after another."""
+    """Requests of ten providers in turns; of the cheapest one before and after; of one after another."""
     alone = [_of_providers(bench, mixed.ALONE)]
     found = _of_providers(bench, mixed.SENDERS)
     alone.append(_of_providers(bench, mixed.ALONE))

@@ -32,8 +32,8 @@ from projections.generations import Connection, Cursor, Generation, Shaped
 PAGE: Final = 5_000
 #: How soon an event is noticed that another process has appended.
 LOOK_SECONDS: Final = 0.1
-#: How long the feed rests after a page that was not full: what comes meanwhile shares the next transaction. Twice as long
-#: as it worked, within these bounds, so that requests keep most of a process that they share with it.
+#: How long the feed rests after a page that was not full: what comes meanwhile shares the next transaction.
+#: Twice as long as it worked, within these bounds: requests keep most of a process that they share with it.
 PACE_SECONDS: Final = (0.05, 0.2)
 #: Limits of the feed's own connection.
 LIMITS: Final = {

@@ -34,7 +34,7 @@ PAGE: Final = 5_000
 LOOK_SECONDS: Final = 0.1
 #: How long the feed rests after a page that was not full: what comes meanwhile shares the next transaction.
 #: Twice as long as it worked, within these bounds: requests keep most of a process that they share with it.
-PACE_SECONDS: Final = (0.05, 0.2)
+PACE_SECONDS: Final = (0.05, 0.12)
 #: Limits of the feed's own connection.
 LIMITS: Final = {
     "statement_timeout": "60s",

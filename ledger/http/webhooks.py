@@ -29,6 +29,8 @@ from ledger.store.application import StoreUnavailable
 from ledger.wire.contract import Headers, Webhook
 
 PATH: Final = "/webhooks/"
+#: What bodies that are being received may take of memory together, whoever sends them: nobody has proved anything yet.
+RECEIVED_BYTES_MAX: Final = 64 * 1024 * 1024
 #: What a handshake may make us repeat.
 CHALLENGE: Final = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
@@ -67,6 +69,23 @@ def announce(account: str, url: str) -> None:
     _log.warning("subscription_offered", account=account, confirm_url=url)
 
 
+class Room:
+    """What is left for bodies that are being received."""
+
+    def __init__(self, bytes_max: int = RECEIVED_BYTES_MAX) -> None:
+        self.bytes_left = bytes_max
+
+    def take(self, count: int) -> bool:
+        """Take so many bytes; False if there are not as many left, and they are not taken."""
+        if count > self.bytes_left:
+            return False
+        self.bytes_left -= count
+        return True
+
+    def give_back(self, count: int) -> None:
+        self.bytes_left += count
+
+
 class Disconnected(Exception):
     """The caller went away before its request was complete."""
 
@@ -93,6 +112,7 @@ class Webhooks:
         self._intakes = intakes
         self._edge = edge
         self.body_bytes_max = body_bytes_max
+        self.room = Room()
         self._now = now
         self._confirm = confirm
         self._count_answer = count
@@ -158,6 +178,11 @@ class Webhooks:
     def too_large(self) -> Problem:
         detail = f"The limit is {self.body_bytes_max} bytes."
         return Problem("body_too_large", detail, headers={"connection": "close"})
+
+    def no_room(self) -> Problem:
+        problem = unavailable("Too much is being received at once.")
+        problem.headers["connection"] = "close"
+        return problem
 
     def _handshake(self, admitted: Admitted) -> Answer:
         intake = admitted.intake
@@ -277,17 +302,24 @@ class Webhooks:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _body(self, receive: Receive) -> bytes:
-        chunks, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Disconnected
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self.body_bytes_max:
-                raise self.too_large()
-            more = message.get("more_body", False)
-        return b"".join(chunks)
+        chunks: list[bytes] = []
+        size, more = 0, True
+        try:
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Disconnected
+                chunk = message.get("body", b"")
+                if size + len(chunk) > self.body_bytes_max:
+                    raise self.too_large()
+                if not self.room.take(len(chunk)):
+                    raise self.no_room()
+                size += len(chunk)
+                chunks.append(chunk)
+                more = message.get("more_body", False)
+            return b"".join(chunks)
+        finally:
+            self.room.give_back(size)
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:

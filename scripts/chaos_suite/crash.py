@@ -43,7 +43,7 @@ def run(options: Options) -> Result:
                 say(f"{number} rounds: {sum(crash.kills.values())} kills, {len(journal.acked)} acknowledged")
             if crash.result.violations:
                 break
-        return crash.finish(rounds)
+        return crash.finish(number)
 
 
 class _Crash:

@@ -22,11 +22,13 @@ from ledger.store import migrations
 from ledger.store.embedded import EmbeddedPostgres
 from scripts.bench_suite.servers import Server, running
 from scripts.chaos_suite import traffic
+from scripts.chaos_suite.oracle import wait
+from tests.ingest.fault_proxy import FaultProxy, proxied
 from tests.plugins.service import ROOT, environment, toml
 from tests.polling.provider import ACCOUNT, TOKEN, Twilio
 
 PLANTED: Final = Path(__file__).parent / "planted"
-_END_SECONDS_MAX: Final = 15
+_START_SECONDS_MAX, _END_SECONDS_MAX = 30.0, 15.0
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def environ(
     home.mkdir(exist_ok=True)
     poll = {"account": ACCOUNT, "secret": TOKEN, "base_url": poll_url, "rate": 200.0, "walks": False}
     (home / "accounts.toml").write_text(toml(traffic.accounts(poll)), "utf-8")
-    made = environment(database_url, home, **settings)
+    made = environment(database_url, home)
     if planted is not None:
         made["PYTHONPATH"] = f"{PLANTED / planted.replace('-', '_')}:{ROOT}"
     return made
@@ -79,6 +81,9 @@ class Worker:
             if not self._ending.wait(0.1):
                 self._start()
 
+    def is_working(self) -> bool:
+        return "status-ledger is working" in (self._home / "worker.log").read_text("utf-8", "replace")
+
     def kill(self) -> None:
         self._process.kill()
 
@@ -98,6 +103,8 @@ class Deployment:
     def __init__(self, postgres: EmbeddedPostgres, web: Server, worker: Worker, provider: Twilio, home: Path) -> None:
         self.postgres, self.web, self.worker, self.provider, self.home = postgres, web, worker, provider, home
         self.environ: dict[str, str] = {}
+        self.proxy: FaultProxy | None = None
+        self.disk = home  #: that the database is on
 
     @property
     def address(self) -> tuple[str, int]:
@@ -170,22 +177,27 @@ class _Delivered(dict[str, Any]):
 
 
 @contextmanager
-def deployed(*, workers: int = 2, planted: str | None = None, **settings: str) -> Iterator[Deployment]:
-    """Run everything."""
+def deployed(
+    *, workers: int = 2, planted: str | None = None, through_proxy: bool = False, data_dir: Path | None = None
+) -> Iterator[Deployment]:
+    """Run everything; the service reaches its database through a proxy if wanted."""
     with ExitStack() as stack:
         home = stack.enter_context(directory())
-        postgres = stack.enter_context(EmbeddedPostgres(home / "postgres"))
+        postgres = stack.enter_context(EmbeddedPostgres(data_dir or home / "postgres"))
         migrations.migrate(postgres.url)
         provider = Twilio()
         provider.truth = _Delivered()
         stack.callback(provider.close)
-        told = environ(postgres.url, home / "service", provider.url, planted, **settings)
+        proxy = stack.enter_context(proxied(postgres.url)) if through_proxy else None
+        told = environ(proxy.url if proxy else postgres.url, home / "service", provider.url, planted)
         arguments = ["ledger", "serve", "--port", "0", "--workers", str(workers), "--role", "web", "--no-migrate"]
         web = stack.enter_context(running(arguments, told, home / "service"))
         worker = Worker(told, home / "service")
         stack.callback(worker.close)
+        if not wait(worker.is_working, _START_SECONDS_MAX):
+            raise RuntimeError("the worker did not start")
         made = Deployment(postgres, web, worker, provider, home / "service")
-        made.environ = told
+        made.environ, made.proxy = told, proxy
         yield made
 
 

@@ -42,7 +42,8 @@ class Log:
     def read(self) -> list[str]:
         """Read what is new; return what is wrong with it."""
         wrong = []
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        with psycopg.connect(self._url) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ  # what is written late is for next time
             for position, stream_id, version, topic, state, wrapped in connection.execute(_NEW, (self.position,)):
                 if position != self.position + 1:
                     wrong.append(f"position {position} follows {self.position}")

@@ -128,6 +128,12 @@ class Journal:
         with self.lock:
             self._kills.append((kind, time.monotonic()))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether there was a kill after which nothing has been answered 200 yet."""
+        with self.lock:
+            return bool(self._kills)
+
     def forget_kill(self) -> None:
         """Take the last kill back: there was nothing to kill."""
         with self.lock:

@@ -94,6 +94,12 @@ def test_processes_die_and_nothing_acknowledged_is_lost(capsys) -> None:
     assert code == 0, capsys.readouterr().out
 
 
+def test_the_database_fails_in_every_way_and_the_service_goes_on(capsys) -> None:
+    code = run("database", "--short")
+
+    assert code == 0, capsys.readouterr().out
+
+
 def test_a_service_that_answers_before_the_commit_is_found(capsys) -> None:
     code = run("crash", "--rounds", "5", "--planted", "answers-first")
 

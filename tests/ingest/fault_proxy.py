@@ -2,7 +2,8 @@
 
 A proxy listens on a local port and passes bytes to the test's database and back. `lose_answer` lets the next append
 through, waits until the server has said that it is committed, and cuts the connection instead of passing that on;
-`lose_request` cuts before the server gets to see it. `down` refuses and cuts everything until `up`.
+`lose_request` cuts before the server gets to see it. `down` refuses and cuts everything until `up`, `cut` only cuts.
+`delay_seconds` is how long every piece is under way, and while `hold` lasts nothing arrives.
 
 An append is recognised by what goes over the wire: the prepared statement's execution is the one answer of the writer's
 connection that returns a row of two arrays, so the test arms the proxy right before the append and every answer up to
@@ -37,6 +38,11 @@ class FaultProxy:
         self._fault = Fault.NONE
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
+        self._passing = threading.Event()
+        self._passing.set()
+        self.delay_seconds = 0.0
+        #: What the names of columns of an answer that is to be lost have among them; anything if empty.
+        self.column = b""
         self._listener: socket.socket | None = None
         self._port = 0
         self.lost = 0
@@ -55,10 +61,23 @@ class FaultProxy:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut the connections there are."""
         with self._lock:
             open_sockets = list(self._sockets)
         for each in open_sockets:
             _cut(each)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep back everything in both directions, and pass it on afterwards; connections stay."""
+        self._passing.clear()
+        try:
+            yield
+        finally:
+            self._passing.set()
 
     def up(self) -> None:
         """Accept connections, on the same port as before."""
@@ -67,6 +86,7 @@ class FaultProxy:
         self._start(self._accept, self._listener)
 
     def close(self) -> None:
+        self._passing.set()
         self.down()
         for thread in self._threads:
             thread.join()
@@ -82,7 +102,11 @@ class FaultProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            server = self._connect()
+            try:
+                server = self._connect()
+            except OSError:  # the database is not there either
+                _cut(client)
+                continue
             with self._lock:
                 self._sockets |= {client, server}
             self._start(self._pass_requests, client, server)
@@ -98,6 +122,7 @@ class FaultProxy:
 
     def _pass_requests(self, client: socket.socket, server: socket.socket) -> None:
         for chunk in _received(client):
+            self._travel()
             if self._takes(Fault.LOSE_REQUEST):
                 break
             if not _sent(server, chunk):
@@ -107,17 +132,24 @@ class FaultProxy:
     def _pass_answers(self, server: socket.socket, client: socket.socket) -> None:
         held = b""
         for chunk in _received(server):
+            self._travel()
             held += chunk
             with self._lock:
                 armed = self._fault is Fault.LOSE_ANSWER
             if armed and not _is_complete(held):
                 continue
-            if armed and _has_row(held) and self._takes(Fault.LOSE_ANSWER):
+            if armed and self.column in held and _has_row(held) and self._takes(Fault.LOSE_ANSWER):
                 break
             if not _sent(client, held):
                 break
             held = b""
         self._hang_up(client, server)
+
+    def _travel(self) -> None:
+        """Wait as long as a piece is under way."""
+        self._passing.wait()
+        if self.delay_seconds:
+            threading.Event().wait(self.delay_seconds)
 
     def _takes(self, fault: Fault) -> bool:
         """Tell whether this fault is to happen now; it happens once."""

@@ -1,0 +1,8 @@
+"""All scenarios, in the order in which `all` runs them."""
+
+from typing import Final
+
+from scripts.chaos_suite import crash, database, simulated
+from scripts.chaos_suite.scenarios import Scenario
+
+SCENARIOS: Final[tuple[Scenario, ...]] = (simulated.SCENARIO, crash.SCENARIO, database.SCENARIO)

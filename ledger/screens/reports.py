@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from ledger.http import queries, tables
 from ledger.http.edge import Edge
-from ledger.http.problems import Problem
 from ledger.http.reports import as_table
 from ledger.screens import ranges, rendering
 from ledger.screens.access import Viewer
@@ -35,6 +34,8 @@ MEASURES: Final[Mapping[str, tuple[str, str]]] = {
 AGE_NAMES: Final[Mapping[str, str]] = dict(
     zip(AGES, ("under 1 h", "1 to 6 h", "6 to 24 h", "1 to 3 days", "3 to 7 days", "over 7 days"), strict=True)
 )
+#: What is sent as CSV, by path.
+FILES: Final = {f"/reports/{name}.csv": name for name in ("delivery", "failures", "latency", "stuck")}
 #: What is shown of a funnel: the count, its name, its meaning, and the count it is a share of.
 STEPS: Final = (
     ("messages", "Messages", "Anything at all is known of them.", "messages", "calm"),
@@ -74,7 +75,7 @@ class ReportsPage:
         self._edge = edge
         self._reporting = reporting
         self._search = search
-        self._files: Mapping[str, Callable[[Scope, datetime], Counted]] = {
+        self._counts: Mapping[str, Callable[[Scope, datetime], Counted]] = {
             "delivery": lambda scope, _: Counted(*reporting.delivery(scope)),
             "failures": lambda scope, now: Counted(*reporting.failures(scope, now)),
             "latency": lambda scope, _: Counted(*reporting.latency(scope)),
@@ -110,18 +111,16 @@ class ReportsPage:
 
     async def download(self, request: Request) -> Response:
         """Send one report as CSV: what the page shows, by the groups that are asked for."""
-        count = self._files.get(request.path_params["name"])
-        if count is None:
-            raise Problem("not_found", f"There is CSV of {', '.join(self._files)}.")
+        name = FILES[request.url.path]
         told = queries.parameters(request, (*PARAMETERS, "group_by"))
         viewer, now = rendering.viewer_of(request), rendering.of(request).now
 
         def read() -> Counted:
-            return count(ranges.read(told, viewer, self._search.scopes(), now).scope, now)
+            return self._counts[name](ranges.read(told, viewer, self._search.scopes(), now).scope, now)
 
         made, items = await ranges.answered(self._edge, read)
         answer = as_table(items, made.positions, tables.CSV)
-        answer.headers["content-disposition"] = f'attachment; filename="{request.path_params["name"]}.csv"'
+        answer.headers["content-disposition"] = f'attachment; filename="{name}.csv"'
         return answer
 
     def _read(self, viewer: Viewer, visit: Visit, told: Mapping[str, str]) -> Numbers:

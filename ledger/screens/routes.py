@@ -30,7 +30,7 @@ from ledger.screens.messages import MessagesPage
 from ledger.screens.operations import OperationsPage
 from ledger.screens.proof import ProofBadge
 from ledger.screens.rendering import Link, Visit
-from ledger.screens.reports import ReportsPage
+from ledger.screens.reports import FILES, ReportsPage
 from ledger.screens.sessions import Sessions
 from ledger.screens.sign_in import SignIn
 from ledger.screens.static import STATIC
@@ -68,7 +68,7 @@ def table(
         Screen("/failures", "GET", Permission.READ, failures.show, "Failures"),
         Screen("/failures/reason", "GET", Permission.READ, failures.show_reason),
         Screen("/reports", "GET", Permission.READ, reports.show, "Reports"),
-        Screen("/reports/{name}.csv", "GET", Permission.READ, reports.download),
+        *(Screen(path, "GET", Permission.READ, reports.download) for path in FILES),
         Screen("/operations", "GET", Permission.OPERATIONS, operations.show, "Operations"),
         Screen("/operations/resolve", "POST", Permission.RESOLVE, operations.resolve),
         Screen("/operations/rebuild", "POST", Permission.REBUILD, operations.rebuild),

@@ -81,6 +81,7 @@ COMPAT: Final = Gate(KEYS, 400)
 SIGNED: Final = Gate((), 401)
 READ: Final = Gate((*VIEWERS, *INSIDERS), 303)
 EVIDENCE: Final = Gate(INSIDERS, 303, {Asker.VIEWER: 403})
+OPERATIONS: Final = EVIDENCE
 #: A form without its token.
 FORM: Final = Gate((), 403)
 #: Whoever has signed in is sent on.
@@ -154,6 +155,16 @@ ROWS: Final = [
     Row("GET", "/messages/{message_id}", READ),
     Row("GET", "/messages/{message_id}/stream", READ),
     Row("GET", "/messages/{message_id}/proof", EVIDENCE),
+    Row("GET", "/failures", READ),
+    Row("GET", "/failures/reason", READ),
+    Row("GET", "/reports", READ),
+    Row("GET", "/reports/delivery.csv", READ),
+    Row("GET", "/reports/failures.csv", READ),
+    Row("GET", "/reports/latency.csv", READ),
+    Row("GET", "/reports/stuck.csv", READ),
+    Row("GET", "/operations", OPERATIONS),
+    Row("POST", "/operations/resolve", FORM, body={"a": "b"}),
+    Row("POST", "/operations/rebuild", FORM, body={"a": "b"}),
     Row("GET", "/sign-in", SIGN_IN),
     Row("POST", "/sign-in", FORM, body={"name": "operator"}),
     Row("POST", "/sign-out", FORM, body={"a": "b"}),

@@ -17,4 +17,4 @@ SCREENS: list[Screen] = table(**{name: _Handlers() for name in inspect.signature
 
 
 def path_of(screen: Screen, message_id: int) -> str:
-    return screen.path.replace("{message_id}", str(message_id)).replace("{name}", "delivery")
+    return screen.path.replace("{message_id}", str(message_id))

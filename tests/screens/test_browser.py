@@ -5,8 +5,10 @@ from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.http.callbacks import meta, meta_status, new_wamid, send
+from tests.ingest.fault_proxy import proxied
 from tests.plugins.chromium import DESK, PHONE, is_wider_than_the_screen, serious
 from tests.screens import people
 from tests.screens.stories import (
@@ -58,20 +60,23 @@ def test_a_message_is_searched_opened_followed_live_and_rewound(site, whatsapp, 
     expect(page.locator(".status-large .status")).to_have_text("Read")
 
 
-def test_a_page_hears_of_what_happened_while_its_connection_was_away(site, whatsapp, operator):
+def test_a_page_hears_of_what_happened_while_its_connection_was_away(site, whatsapp, open_page):
     wamid = new_wamid()
     send(site, meta(meta_status(wamid, "sent", 0)))
-    page = operator()
-    page.goto(f"/messages/{message_of(whatsapp, wamid)}")
-    expect(page.locator("[data-live-state=live]")).to_be_visible()
+    message_id = message_of(whatsapp, wamid)
+    with proxied(make_conninfo(host=site.address[0], port=site.address[1])) as network:
+        url = f"http://127.0.0.1:{conninfo_to_dict(network.url)['port']}"
+        page = open_page(url, cookies={"ledger": people.session(site, "operator")})
+        page.goto(f"/messages/{message_id}")
+        expect(page.locator("[data-live-state=live]")).to_be_visible()
 
-    page.context.set_offline(True)
-    page.evaluate("for (const source of streams.values()) source.close(); streams.clear()")
-    send(site, meta(meta_status(wamid, "delivered", 5)))
-    page.context.set_offline(False)
-    page.evaluate("follow()")
+        network.down()
+        expect(page.locator("[data-live-state=lost]")).to_be_visible()
+        send(site, meta(meta_status(wamid, "delivered", 5)))
+        network.up()
 
-    expect(page.locator(".status-large .status")).to_have_text("Delivered")
+        expect(page.locator(".status-large .status")).to_have_text("Delivered")
+        expect(page.locator("[data-live-state=live]")).to_be_visible()
 
 
 def test_the_list_follows_what_happens(site, whatsapp, operator):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.plugins.postgres import cloned
@@ -17,3 +18,13 @@ def site(postgres_url: str, template_url: str, tmp_path_factory: pytest.TempPath
         yield service
     unexpected = ("Traceback", "request_failed", "stream_failed")
     assert not [line for line in service.log().splitlines() if any(word in line for word in unexpected)]
+
+
+@pytest.fixture(scope="session")
+def whatsapp(site: Service) -> httpx.Client:
+    return site.api("meta-main", "whatsapp")
+
+
+@pytest.fixture(scope="session")
+def sms(site: Service) -> httpx.Client:
+    return site.api("twilio-main", "sms")

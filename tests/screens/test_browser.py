@@ -22,11 +22,6 @@ from tests.screens.stories import (
 from tests.screens.test_failures import a_failure
 
 
-@pytest.fixture(scope="module")
-def whatsapp(site):
-    return site.api("meta-main", "whatsapp")
-
-
 @pytest.fixture
 def operator(site, open_page):
     return lambda **options: open_page(site.url, cookies={"ledger": people.session(site, "operator")}, **options)

@@ -10,11 +10,6 @@ from tests.screens import people
 from tests.screens.stories import a_read_message
 
 
-@pytest.fixture(scope="module")
-def whatsapp(site):
-    return site.api("meta-main", "whatsapp")
-
-
 @pytest.fixture
 def page(site, open_page):
     return open_page(site.url, cookies={"ledger": people.session(site, "operator")})

@@ -11,16 +11,6 @@ from tests.screens import people
 from tests.screens.stories import message_of
 
 
-@pytest.fixture(scope="module")
-def whatsapp(site):
-    return site.api("meta-main", "whatsapp")
-
-
-@pytest.fixture(scope="module")
-def sms(site):
-    return site.api("twilio-main", "sms")
-
-
 def look(site, path, name="operator", secret=people.PASSWORD, status=200):
     with people.signed_in(site, name, secret) as client:
         answer = client.get(path)
@@ -44,6 +34,16 @@ def group_of(page, code):
     rows = re.findall(r'<tr>\s*<td class="cell-reason">.*?</tr>', page, re.DOTALL)
     (row,) = [row for row in rows if f">{code}<" in row]
     return unescape(re.findall(r'href="([^"]+)"', row)[0])
+
+
+def at_rest(api, path, show):
+    """Return what a page shows and what a report says while the counts do not change."""
+
+    def asked():
+        before, shown = api.get(path).json()["items"], show()
+        return (shown, before) if api.get(path).json()["items"] == before else None
+
+    return eventually(asked, "everything is counted")
 
 
 def test_a_failure_is_grouped_and_leads_to_its_messages(site, whatsapp):
@@ -153,8 +153,11 @@ def test_what_a_failed_message_tells_is_the_same_in_the_report_of_the_api(site, 
     send(site, meta(meta_failure(new_wamid())))
     a_failure(site, whatsapp, 970_007)
 
-    reported = whatsapp.get("/v1/reports/failures", params={"group_by": "channel"}).json()["items"]
-    page = look(site, "/failures?account=meta-main&channel=whatsapp")
+    page, reported = at_rest(
+        whatsapp,
+        "/v1/reports/failures?group_by=channel",
+        lambda: look(site, "/failures?account=meta-main&channel=whatsapp"),
+    )
 
     for item in reported:
         row = page[page.index(f">{item['code']}<") :].partition("</tr>")[0]

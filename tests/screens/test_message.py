@@ -20,11 +20,6 @@ from tests.screens.stories import (
 )
 
 
-@pytest.fixture(scope="module")
-def whatsapp(site):
-    return site.api("meta-main", "whatsapp")
-
-
 def look(site, path, name="auditor"):
     with people.signed_in(site, name) as client:
         answer = client.get(path)

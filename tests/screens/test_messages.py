@@ -11,16 +11,6 @@ from tests.screens import people
 from tests.screens.stories import a_contested_message, a_failed_message, a_read_message, message_of
 
 
-@pytest.fixture(scope="module")
-def whatsapp(site):
-    return site.api("meta-main", "whatsapp")
-
-
-@pytest.fixture(scope="module")
-def sms(site):
-    return site.api("twilio-main", "sms")
-
-
 def look(site, search="", name="viewer", secret=people.PASSWORD, **more):
     with people.signed_in(site, name, secret) as client:
         answer = client.get("/", params={"q": search, **more})

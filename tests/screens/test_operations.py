@@ -13,11 +13,6 @@ from tests.screens.stories import a_contested_message, message_of
 from tests.screens.test_failures import a_failure, look
 
 
-@pytest.fixture(scope="module")
-def whatsapp(site):
-    return site.api("meta-main", "whatsapp")
-
-
 def post(site, path, name="operator", **form):
     with people.signed_in(site, name) as client:
         form["csrf"] = people.token_of(client.get("/").text)

@@ -13,17 +13,7 @@ from tests.http.callbacks import new_sid, send, twilio
 from tests.plugins.service import eventually
 from tests.screens import people
 from tests.screens.stories import a_failed_message, a_read_message
-from tests.screens.test_failures import look
-
-
-@pytest.fixture(scope="module")
-def whatsapp(site):
-    return site.api("meta-main", "whatsapp")
-
-
-@pytest.fixture(scope="module")
-def sms(site):
-    return site.api("twilio-main", "sms")
+from tests.screens.test_failures import at_rest, look
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +38,9 @@ def rows_of(page):
 
 
 def test_the_funnel_is_that_of_the_api(site, whatsapp, told):
-    page = look(site, "/reports?account=meta-main&channel=whatsapp")
-    (item,) = whatsapp.get("/v1/reports/delivery").json()["items"]
+    page, (item,) = at_rest(
+        whatsapp, "/v1/reports/delivery", lambda: look(site, "/reports?account=meta-main&channel=whatsapp")
+    )
 
     counts = {row[0].split("  ")[0]: row[1] for row in rows_of(page) if len(row) == 4}
     for field, name, *_ in reports.STEPS:
@@ -105,9 +96,8 @@ def test_a_file_that_there_is_not_is_not_found(site):
 
 
 def test_nobody_counts_messages_of_others(site, whatsapp, told):
-    (item,) = whatsapp.get("/v1/reports/delivery").json()["items"]
+    page, (item,) = at_rest(whatsapp, "/v1/reports/delivery", lambda: look(site, "/reports", "viewer-of-one"))
 
-    page = look(site, "/reports", "viewer-of-one")
     with people.signed_in(site, "viewer-of-one") as client:
         file = client.get("/reports/delivery.csv", params={"group_by": "account"}).text
 

@@ -210,6 +210,7 @@ def application(
             body_bytes_max=told.body_bytes_max,
             confirm=opener.confirm,
             count=traffic.count,
+            refused=traffic.refused,
         ),
         api=NativeApi(
             edge=edge,
@@ -246,6 +247,9 @@ def application(
             users=told.users,
             deployment_secret=told.deployment_secret.reveal(),
             public_url=told.public_url,
+            reporting=parts.reporting,
+            projections=PROJECTIONS,
+            accounts=told.accounts,
         ),
     )
 

@@ -103,7 +103,15 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None
 
 
-def query(view: View, scope: Scope) -> list[Item]:
+class Placed(msgspec.Struct, frozen=True):
+    """An item, and whose it is: what it is resolved by."""
+
+    account: str
+    channel: str
+    item: Item
+
+
+def query(view: View, scope: Scope) -> list[Placed]:
     """Return what is to be looked at, newest first. The range of the scope does not apply."""
     resolved = {
         (account, channel, item): through
@@ -116,15 +124,15 @@ def query(view: View, scope: Scope) -> list[Item]:
         for account, channel, item in list(read(view, scope)):
             through = resolved.get((account, channel, item.item)) or resolved.get((account, "", item.item))
             if through is None or item.last_seen > through:
-                found.append(item)
-    return sorted(found, key=lambda item: item.last_seen, reverse=True)
+                found.append(Placed(account, channel, item))
+    return sorted(found, key=lambda placed: placed.item.last_seen, reverse=True)
 
 
 Found = Iterator[tuple[str, str, Item]]
 
 
 def _conflicts(view: View, scope: Scope) -> Found:
-    where, parameters = _own(scope, "c")
+    where, parameters = scope.own("c", "account", "channel")
     rows = view.rows(
         "SELECT c.account, c.channel, c.message_id, c.provider, c.opened_at,"
         " (SELECT max(e.recorded_at) FROM events e WHERE e.partition = c.partition AND e.stream_id = c.stream_id)"
@@ -151,7 +159,7 @@ def _conflicts(view: View, scope: Scope) -> Found:
 
 
 def _words(view: View, scope: Scope) -> Found:
-    where, parameters = _own(scope, "t")
+    where, parameters = scope.own("t", "account", "channel")
     rows = view.rows(
         "SELECT t.account, t.channel, t.provider, t.word, count(*), min(t.seen_at), max(t.seen_at),"
         " (array_agg(t.stream_id ORDER BY t.seen_at DESC, t.position DESC))[1]"
@@ -187,7 +195,7 @@ def _message_of(view: View, stream_id: Any) -> int | None:
 
 
 def _codes(view: View, scope: Scope) -> Found:
-    where, parameters = _own(scope, "t")
+    where, parameters = scope.own("t", "account", "channel")
     rows = list(
         view.rows(
             "SELECT t.account, t.channel, t.provider, t.code, t.title, sum(t.failures)::bigint, max(t.hour)"
@@ -222,7 +230,7 @@ def _codes(view: View, scope: Scope) -> Found:
 
 
 def _unreadable(view: View, scope: Scope) -> Found:
-    where, parameters = _own(scope, "c", channel=False)
+    where, parameters = scope.own("c", "account")
     rows = view.rows(
         "SELECT c.account, c.provider, c.reason, sum(c.times_received)::bigint, min(c.first_received_at),"
         f" max(c.last_received_at) FROM captures c WHERE {where}"
@@ -280,7 +288,7 @@ def _parked(view: View, scope: Scope) -> Found:
     )
     for projection, error, count, first, last in rows:
         yield (
-            scope.account or "",
+            scope.accounts[0] if scope.accounts is not None and len(scope.accounts) == 1 else "",
             scope.channel or "",
             Item(
                 item=f"parked_event:{projection}:{error}",
@@ -291,9 +299,3 @@ def _parked(view: View, scope: Scope) -> Found:
                 last_seen=last,
             ),
         )
-
-
-def _own(scope: Scope, table: str, *, channel: bool = True) -> tuple[str, list[Any]]:
-    told = {"account": scope.account, **({"channel": scope.channel} if channel else {})}
-    conditions = [f"{table}.{name} = %s" for name, value in told.items() if value is not None]
-    return " AND ".join(conditions) or "true", [value for value in told.values() if value is not None]

@@ -176,6 +176,10 @@ class CurrentStatus:
             return opened
         return self.of_stream(opened.message.linked_to)
 
+    def get_all(self, message_ids: Sequence[int]) -> list[Opened]:
+        """Return those of these messages that there are, as they are, linked ones too."""
+        return [opened for opened in self._get([*message_ids]) if opened is not None]
+
     def _get(self, message_ids: list[int]) -> list[Opened | None]:
         places = [divmod(message_id, BUCKETS) for message_id in message_ids]
         partitions = arrays.smallints([bucket % self._ledger.partitions for _, bucket in places])

@@ -11,6 +11,7 @@ the ledger, and the projection goes on. Trouble with the database is not the eve
 
 import random
 import threading
+import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
@@ -31,8 +32,9 @@ from projections.generations import Connection, Cursor, Generation, Shaped
 PAGE: Final = 5_000
 #: How soon an event is noticed that another process has appended.
 LOOK_SECONDS: Final = 0.1
-#: How long the feed rests after a page that was not full.
-PACE_SECONDS: Final = 0.05
+#: How long the feed rests after a page that was not full: what comes meanwhile shares the next transaction.
+#: Twice as long as it worked, within these bounds: requests keep most of a process that they share with it.
+PACE_SECONDS: Final = (0.05, 0.12)
 #: Limits of the feed's own connection.
 LIMITS: Final = {
     "statement_timeout": "60s",
@@ -142,11 +144,13 @@ class Feed:
         while not stopping.is_set():
             try:
                 self._wanted.clear()
+                began = time.monotonic()
                 applied = self.step()
                 if not applied:
                     self._wanted.wait(LOOK_SECONDS)
                 elif applied < self._page:
-                    stopping.wait(PACE_SECONDS)  # what comes meanwhile shares the next transaction
+                    least, most = PACE_SECONDS
+                    stopping.wait(min(most, max(least, 2 * (time.monotonic() - began))))
                 pause = _PAUSE_SECONDS[0]
             except (psycopg.Error, StoreUnavailable) as error:
                 _log.warning("projections_postponed", error=type(error).__name__)

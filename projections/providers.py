@@ -41,7 +41,7 @@ def query(view: View, scope: Scope, now: datetime, accounts: Mapping[str, str]) 
     recent = now - timedelta(minutes=RECENT_MINUTES)
     found = []
     for account, provider in sorted(accounts.items()):
-        if scope.account not in (None, account) or scope.provider not in (None, provider):
+        if not scope.includes(account) or scope.provider not in (None, provider):
             continue
         ((callbacks, not_authentic, refused, unavailable, lately),) = view.rows(
             _TRAFFIC, (recent, account, scope.since, max(scope.until, now))

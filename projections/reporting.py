@@ -8,10 +8,10 @@ import msgspec
 
 from ledger.store.application import Ledger, TableMissing
 from projections import attention, delivery, failure_reasons, generations, latency, providers, stuck
-from projections.attention import Item
+from projections.attention import Placed
 from projections.current_status import RECIPIENT
 from projections.delivery import Funnel
-from projections.failure_reasons import FailureGroup
+from projections.failure_reasons import Affected, FailureGroup, Reason
 from projections.generations import Generation
 from projections.latency import Latency
 from projections.providers import ProviderHealth
@@ -20,6 +20,9 @@ from projections.scope import Scope, View
 from projections.stuck import Stuck
 
 T = TypeVar("T")
+
+#: Failures by hour or day, of a channel and reason.
+Series = dict[tuple[str, Reason], dict[str, int]]
 
 _REPORTS: Final = Reports()
 _TRIES: Final = 3
@@ -60,6 +63,18 @@ class Reporting:
     def failures(self, scope: Scope, now: datetime) -> tuple[Made, list[FailureGroup]]:
         return self._ask(lambda view: failure_reasons.query(view, scope, now))
 
+    def failure_series(self, scope: Scope, by: str, now: datetime) -> tuple[Made, tuple[list[FailureGroup], Series]]:
+        """Return the reasons by channel, and how many failures each had in every hour or day."""
+        grouped = msgspec.structs.replace(scope, group_by=("channel",))
+        return self._ask(
+            lambda view: (failure_reasons.query(view, grouped, now), failure_reasons.series(view, scope, by))
+        )
+
+    def affected(
+        self, scope: Scope, reason: Reason, *, limit: int, before: tuple[datetime, int] | None = None
+    ) -> tuple[Made, list[Affected]]:
+        return self._ask(lambda view: failure_reasons.affected(view, scope, reason, limit=limit, before=before))
+
     def latency(self, scope: Scope) -> tuple[Made, list[Latency]]:
         return self._ask(lambda view: latency.query(view, scope))
 
@@ -72,7 +87,7 @@ class Reporting:
     def providers(self, scope: Scope, now: datetime) -> tuple[Made, list[ProviderHealth]]:
         return self._ask(lambda view: providers.query(view, scope, now, self._accounts))
 
-    def attention(self, scope: Scope) -> tuple[Made, list[Item]]:
+    def attention(self, scope: Scope) -> tuple[Made, list[Placed]]:
         return self._ask(lambda view: attention.query(view, scope))
 
     def resolve(self, account: str, channel: str, item: str, seen_through: datetime, *, by: str, why: str) -> datetime:

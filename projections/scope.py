@@ -21,9 +21,9 @@ class TooManyGroups(ValueError):
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked. A key's account and channel always apply; None stands for all of them."""
+    """What is asked. Whoever asks is bound to accounts and a channel; None stands for all of them."""
 
-    account: str | None
+    accounts: tuple[str, ...] | None
     channel: str | None
     since: datetime  #: inclusive, a full hour
     until: datetime  #: exclusive, a full hour
@@ -34,15 +34,34 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     def conditions(self, column: str | None = "hour", *, has_country: bool = True) -> tuple[str, list[Any]]:
         """Return a condition over a table of counts, and its parameters."""
-        told = {"account": self.account, "channel": self.channel, "provider": self.provider}
-        if has_country:
-            told["country"] = self.country
-        conditions = [f"t.{name} = %s" for name, value in told.items() if value is not None]
-        parameters: list[Any] = [value for value in told.values() if value is not None]
+        narrowed = ("account", "channel", "provider", *(["country"] if has_country else []))
+        where, parameters = self.own("t", *narrowed)
         if column is not None:
-            conditions += [f"t.{column} >= %s", f"t.{column} < %s"]
+            where += f" AND t.{column} >= %s AND t.{column} < %s"
             parameters += [self.since, self.until]
+        return where, parameters
+
+    def own(self, table: str, *columns: str) -> tuple[str, list[Any]]:
+        """Return the condition that these columns of a table are within the scope, and its parameters."""
+        conditions: list[str] = []
+        parameters: list[Any] = []
+        for column in columns:
+            wanted = self.accounts if column == "account" else getattr(self, column)
+            if isinstance(wanted, tuple) and len(wanted) == 1:
+                (wanted,) = wanted
+            if wanted is not None:
+                conditions.append(f"{table}.{column} = {'ANY(%s)' if isinstance(wanted, tuple) else '%s'}")
+                parameters.append(list(wanted) if isinstance(wanted, tuple) else wanted)
         return " AND ".join(conditions) or "true", parameters
+
+    def buckets(self, by: str) -> list[str]:
+        """Return the name of every hour or day of the range, as groups are named, in their order."""
+        hours = range(int(self.since.timestamp()), int(self.until.timestamp()), 3_600)
+        scope = msgspec.structs.replace(self, group_by=(by,))
+        return list(dict.fromkeys(group_of(scope, [datetime.fromtimestamp(hour, UTC)])[by] for hour in hours))
+
+    def includes(self, account: str) -> bool:
+        return self.accounts is None or account in self.accounts
 
     def parts(self, hours: str, days: str) -> list[tuple[str, "Scope"]]:
         """Divide the range into whole UTC days and the hours before and after them, each with the table to read."""

@@ -9,7 +9,7 @@ counts.
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -167,15 +167,13 @@ def _groups(view: View, scope: Scope, now: datetime, expected: _Expectations) ->
 def _oldest(
     view: View, scope: Scope, expected: _Expectations, *, limit: int, after: tuple[datetime, int] | None
 ) -> list[StuckMessage]:
-    told: dict[str, Any] = {"account": scope.account, "channel": scope.channel, "provider": scope.provider}
-    conditions = [f"f.{name} = %s" for name, value in told.items() if value is not None]
-    parameters = [value for value in told.values() if value is not None]
+    where, parameters = scope.own("f", "account", "channel", "provider")
     if after is not None:
-        conditions.append("(f.silent_since, f.message_id) > (%s, %s)")
+        where += " AND (f.silent_since, f.message_id) > (%s, %s)"
         parameters += after
     rows = view.rows(
         "SELECT f.message_id, f.state FROM {message_facts} f"
-        f" WHERE {' AND '.join([*conditions, 'f.silent_since IS NOT NULL'])}"
+        f" WHERE {where} AND f.silent_since IS NOT NULL"
         " ORDER BY f.silent_since, f.message_id LIMIT %s",
         (*parameters, limit),
     )

@@ -89,7 +89,7 @@ def _report(built: Parts, told: argparse.Namespace) -> int:
         raise CommandFailed(f"--group-by: must be among {', '.join(GROUPS)}", USAGE)
     until = _hour_up(told.until or now)
     scope = Scope(
-        account=told.account,
+        accounts=None if told.account is None else (told.account,),
         channel=told.channel,
         provider=told.provider,
         since=(told.since or until - timedelta(days=7)).replace(minute=0, second=0, microsecond=0),

@@ -24,11 +24,11 @@ import structlog
 import uvicorn
 
 from ledger import logs, main
-from ledger.commands import signing
+from ledger.commands import rebuilding, signing
 from ledger.commands.common import DONE, FAILED, CommandFailed, migrate
 from ledger.commands.signals import Signals
 from ledger.config import Settings
-from ledger.store import idempotency, safety, traffic
+from ledger.store import idempotency, refusals, safety, traffic
 from ledger.store.application import Ledger, StoreUnavailable
 
 #: A drain that takes longer is cut.
@@ -332,7 +332,11 @@ def _start_upkeep(parts: main.Parts, stopping: threading.Event) -> list[threadin
     ]
     for thread in threads:
         thread.start()
-    return [*threads, signing.start(parts.settings, parts.ledger, stopping)]
+    return [
+        *threads,
+        signing.start(parts.settings, parts.ledger, stopping),
+        rebuilding.start(parts.ledger, os.environ, stopping),
+    ]
 
 
 def _start_poller(settings: Settings, url: str, stopping: threading.Event) -> list[threading.Thread]:
@@ -359,7 +363,7 @@ def _start_poller(settings: Settings, url: str, stopping: threading.Event) -> li
 
 
 def _maintain(ledger: Ledger, stopping: threading.Event) -> None:
-    """Forget idempotency claims that have run out, and traffic that is too old."""
+    """Forget idempotency claims that have run out, and traffic and refusals that are too old."""
     log = structlog.get_logger("ledger.upkeep")
     while not stopping.is_set():
         try:
@@ -369,6 +373,7 @@ def _maintain(ledger: Ledger, stopping: threading.Event) -> None:
             purged = traffic.purge(ledger)
             if purged:
                 log.info("traffic_purged", minutes=purged)
+            refusals.purge(ledger)
         except StoreUnavailable:
             log.warning("upkeep_postponed")
         stopping.wait(_MAINTENANCE_SECONDS)

@@ -21,7 +21,9 @@ async def read_body(request: Request) -> bytes:
 
 
 async def whole_body(request: Request, bytes_max: int) -> bytes:
-    """Return the body, of whatever type. Raises Problem for one that is too large or incomplete."""
+    """Return the body, of whatever type. Raises Problem for one that is too large, compressed or incomplete."""
+    if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise Problem("content_type_unsupported", "Compressed bodies are not accepted.")
     body = b""
     try:
         async for chunk in request.stream():

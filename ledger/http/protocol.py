@@ -16,6 +16,7 @@ from weakref import ref
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.http import metrics
+from ledger.http.problems import Problem
 from ledger.http.webhooks import ALWAYS, PATH, TAKEN, Admitted, Answer, Webhooks
 from ledger.wire.contract import Headers
 
@@ -192,7 +193,7 @@ def _length(header: tuple[bytes, bytes]) -> int:
 class _Callback:
     """One callback on its way: what has come of its body, then its answer."""
 
-    __slots__ = ("_admitted", "_chunks", "_protocol", "_room", "_webhooks", "answer", "keeps_alive")
+    __slots__ = ("_admitted", "_chunks", "_protocol", "_size", "_webhooks", "answer", "keeps_alive")
 
     def __init__(
         self, protocol: LedgerProtocol, webhooks: Webhooks, admitted: Admitted | Answer, keeps_alive: bool
@@ -201,7 +202,7 @@ class _Callback:
         self._webhooks = webhooks
         self._admitted = admitted
         self._chunks: list[bytes] = []
-        self._room = webhooks.body_bytes_max
+        self._size = 0  #: of what has come, and been taken of the room for all
         self.keeps_alive = keeps_alive
         self.answer: Answer | None = None
 
@@ -210,22 +211,36 @@ class _Callback:
         admitted = self._admitted
         if isinstance(admitted, Answer):
             return
-        self._room -= len(chunk)
-        if self._room < 0:
-            self._chunks.clear()
-            self._protocol.give_up(self._webhooks.refusal(admitted.intake.account.name, self._webhooks.too_large()))
+        webhooks = self._webhooks
+        if self._size + len(chunk) > webhooks.body_bytes_max:
+            self._give_up(admitted, webhooks.too_large())
+        elif not webhooks.room.take(len(chunk)):
+            self._give_up(admitted, webhooks.no_room())
         else:
+            self._size += len(chunk)
             self._chunks.append(chunk)
+
+    def _give_up(self, admitted: Admitted, problem: Problem) -> None:
+        self._release()
+        self._protocol.give_up(self._webhooks.refusal(admitted.intake.account.name, problem))
+
+    def _release(self) -> None:
+        """Forget what has come: the body has been put together, or nobody wants it."""
+        self._chunks.clear()
+        self._webhooks.room.give_back(self._size)
+        self._size = 0
 
     def take(self) -> None:
         if isinstance(self._admitted, Answer):
             self.reply(self._admitted)
         else:
             body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._release()
             self._webhooks.take(self._admitted, body, self.reply)
 
     def lose(self) -> None:
         """Note that the caller went away before its request was complete."""
+        self._release()
         if isinstance(self._admitted, Admitted):
             metrics.count_webhook(self._admitted.intake.account.name, "disconnected")
 

@@ -26,7 +26,7 @@ from ledger.http.edge import Edge
 from ledger.http.inputs import decoded, read_body
 from ledger.http.problems import Problem, invalid_field, invalid_parameter, unavailable
 from ledger.store.keys import ApiKey
-from projections.reporting import Made, NotBuilt, Reporting
+from projections.reporting import Made, NotBuilt, Position, Reporting
 from projections.scope import GROUPS, Scope, TooManyGroups
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class ReportsApi:
     async def stuck(self, request: Request) -> Response:
         def read(key: ApiKey) -> StuckReport:
             told = queries.parameters(request, ("provider", "country", "cursor", "limit"))
-            scope, limit = _own(key, told, self._now()), queries.limit(told)
+            scope, limit = _own(key, self._now(), told), queries.limit(told)
             made, found = self._reporting.stuck(scope, self._now(), limit=limit + 1, after=queries.decode_cursor(told))
             page, more = found.oldest[:limit], len(found.oldest) > limit
             cursor = queries.encode_cursor(page[-1].last_heard_at, page[-1].message_id) if more else None
@@ -106,7 +106,8 @@ class ReportsApi:
     async def attention(self, request: Request) -> Response:
         def read(key: ApiKey) -> AttentionList:
             queries.parameters(request, ())
-            made, items = self._reporting.attention(_own(key, {}, self._now()))
+            made, found = self._reporting.attention(_own(key, self._now()))
+            items = [placed.item for placed in found]
             return AttentionList(computed_at=self._now(), positions=made.positions, items=items)
 
         return await self._answer(request, read)
@@ -122,9 +123,8 @@ class ReportsApi:
                     raise invalid_field(field, "must be text of 1 to 2000 characters")
             if told.seen_through.tzinfo is None:
                 raise invalid_field("seen_through", "must be an RFC 3339 time with an offset")
-            known = [
-                item for item in self._reporting.attention(_own(key, {}, self._now()))[1] if item.item == told.item
-            ]
+            found = self._reporting.attention(_own(key, self._now()))[1]
+            known = [placed.item for placed in found if placed.item.item == told.item]
             if not known:
                 raise Problem("not_found", "Nothing of this name is waiting for attention.")
             through = min(told.seen_through, known[0].last_seen)
@@ -137,7 +137,7 @@ class ReportsApi:
     # Shared -----------------------------------------------------------------------------------------------------------
 
     def _scope(self, request: Request, key: ApiKey, *, allowed: Sequence[str] = PARAMETERS) -> Scope:
-        return scope_of(queries.parameters(request, allowed), key, self._now())
+        return scope_of(queries.parameters(request, allowed), (key.account,), key.channel.value, self._now())
 
     def _head(self, scope: Scope, made: Made) -> dict[str, Any]:
         return {
@@ -167,7 +167,7 @@ class ReportsApi:
             raise invalid_parameter("group_by", detail) from None
 
 
-def scope_of(told: Mapping[str, str], key: ApiKey, now: datetime) -> Scope:
+def scope_of(told: Mapping[str, str], accounts: tuple[str, ...] | None, channel: str | None, now: datetime) -> Scope:
     """Return what is asked: full hours that contain the range. Raises Problem naming the parameter."""
     until = _hour_up(queries.instant(told, "until") or now)
     since = _hour_down(queries.instant(told, "since") or until - RANGE_DEFAULT)
@@ -182,23 +182,34 @@ def scope_of(told: Mapping[str, str], key: ApiKey, now: datetime) -> Scope:
     if len(set(groups)) < len(groups):
         raise invalid_parameter("group_by", "names a group twice")
     return msgspec.structs.replace(
-        _own(key, told, now), since=since, until=until, group_by=groups, zone=_zone(told.get("time_zone", "UTC"))
+        scope_without_range(told, accounts, channel, now),
+        since=since,
+        until=until,
+        group_by=groups,
+        zone=_zone(told.get("time_zone", "UTC")),
     )
 
 
-def _own(key: ApiKey, told: Mapping[str, str], now: datetime) -> Scope:
+def scope_without_range(
+    told: Mapping[str, str], accounts: tuple[str, ...] | None, channel: str | None, now: datetime
+) -> Scope:
+    """Return what is asked of what has no range. Raises Problem naming the parameter."""
     country = told.get("country")
     if country is not None and not re.fullmatch(r"[A-Za-z]{2}|", country):
         raise invalid_parameter("country", "must be an ISO 3166 code of two letters, or empty for unknown")
     hour = _hour_up(now)
     return Scope(
-        account=key.account,
-        channel=key.channel.value,
+        accounts=accounts,
+        channel=channel,
         since=hour - RANGE_DEFAULT,
         until=hour,
         provider=told.get("provider"),
         country=country.upper() if country is not None else None,
     )
+
+
+def _own(key: ApiKey, now: datetime, told: Mapping[str, str] | None = None) -> Scope:
+    return scope_without_range(told or {}, (key.account,), key.channel.value, now)
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -222,9 +233,15 @@ def _hour_up(at: datetime) -> datetime:
 def _formed(report: Any, form: str) -> Response:
     if form == tables.JSON:
         return Response(msgspec.json.encode(report), media_type=form, headers={"vary": "accept"})
-    records = [tables.flat(item) for item in report.items]
+    return as_table(report.items, report.positions, form)
+
+
+def as_table(items: Sequence[msgspec.Struct], positions: Mapping[str, Position], form: str) -> Response:
+    """Return items as CSV, JSON lines or Parquet. A header says what they were made from."""
+    records = [tables.flat(item) for item in items]
     columns = tables.columns_of(records)
-    headers = {"vary": "accept", "ledger-positions": _positions(report)}
+    made_from = ", ".join(f"{partition}={told.position}" for partition, told in positions.items())
+    headers = {"vary": "accept", "ledger-positions": made_from}
     if form == tables.PARQUET:
         try:
             return Response(tables.as_parquet(records, columns), media_type=form, headers=headers)
@@ -232,8 +249,3 @@ def _formed(report: Any, form: str) -> Response:
             raise Problem("not_acceptable", f"{missing}") from None
     written = tables.as_csv(records, columns) if form == tables.CSV else tables.as_json_lines(records)
     return Response(b"".join(written), media_type=form, headers=headers)
-
-
-def _positions(report: Any) -> str:
-    """Say in a header what the answer is made from, where the body has no room for it."""
-    return ", ".join(f"{partition}={told.position}" for partition, told in report.positions.items())

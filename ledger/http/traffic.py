@@ -5,19 +5,24 @@ killed: these are figures for people, not evidence.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from ledger.http.edge import Edge
 from ledger.http.problems import Problem
-from ledger.store import traffic
+from ledger.store import refusals, traffic
 from ledger.store.application import Ledger
+from ledger.store.refusals import Refusal
 from ledger.store.traffic import Traffic
 
 HANDED_OVER_SECONDS: Final = 5.0
 #: While the database is away, no more accounts and minutes are kept than this.
 _KEPT_MAX: Final = 10_000
+#: Of refused requests, the newest are handed over one by one; all are counted.
+_REFUSALS_MAX: Final = 20
 
 
 class Counter:
@@ -26,6 +31,7 @@ class Counter:
         self._ledger = ledger
         self._now = now
         self._counted: dict[tuple[str, datetime], Traffic] = {}
+        self._refusals: deque[Refusal] = deque(maxlen=_REFUSALS_MAX)
 
     def count(self, account: str, answer: int) -> None:
         now = self._now()
@@ -45,6 +51,11 @@ class Counter:
         else:
             counted.refused += 1
 
+    def refused(self, account: str, problem: Problem, request_id: UUID) -> None:
+        """Count a request that was turned away, and keep the reason."""
+        self.count(account, problem.status)
+        self._refusals.append(Refusal(self._now(), account, problem.status, problem.detail, request_id))
+
     async def run(self) -> None:
         """Hand over until cancelled, and once more then."""
         try:
@@ -55,6 +66,13 @@ class Counter:
             await self.hand_over()
 
     async def hand_over(self) -> None:
+        refused = [*self._refusals]
+        self._refusals.clear()
+        try:
+            if refused:
+                await self._edge.read(refusals.add, self._ledger, refused)
+        except Problem:
+            self._refusals.extendleft(reversed(refused))
         counted, self._counted = self._counted, {}
         if not counted:
             return

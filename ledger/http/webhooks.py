@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -29,6 +29,8 @@ from ledger.store.application import StoreUnavailable
 from ledger.wire.contract import Headers, Webhook
 
 PATH: Final = "/webhooks/"
+#: What bodies that are being received may take of memory together, whoever sends them: nobody has proved anything yet.
+RECEIVED_BYTES_MAX: Final = 64 * 1024 * 1024
 #: What a handshake may make us repeat.
 CHALLENGE: Final = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
@@ -67,6 +69,23 @@ def announce(account: str, url: str) -> None:
     _log.warning("subscription_offered", account=account, confirm_url=url)
 
 
+class Room:
+    """What is left for bodies that are being received."""
+
+    def __init__(self, bytes_max: int = RECEIVED_BYTES_MAX) -> None:
+        self.bytes_left = bytes_max
+
+    def take(self, count: int) -> bool:
+        """Take so many bytes; False if there are not as many left, and they are not taken."""
+        if count > self.bytes_left:
+            return False
+        self.bytes_left -= count
+        return True
+
+    def give_back(self, count: int) -> None:
+        self.bytes_left += count
+
+
 class Disconnected(Exception):
     """The caller went away before its request was complete."""
 
@@ -83,18 +102,21 @@ class Webhooks:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         confirm: Callable[[str, str], None] = announce,
         count: Callable[[str, int], None] = lambda _account, _answer: None,
+        refused: Callable[[str, Problem, UUID], None] = lambda _account, _problem, _request_id: None,
     ) -> None:
         """`confirm` gets an account and the address by which its provider's offer of a subscription is accepted.
 
         It is called only for addresses that the adapter has verified, after everything else is on record. `count`
-        gets every answer to a callback of a known account.
+        gets the answer to every callback of a known account that was taken, `refused` what others were told.
         """
         self._intakes = intakes
         self._edge = edge
         self.body_bytes_max = body_bytes_max
+        self.room = Room()
         self._now = now
         self._confirm = confirm
         self._count_answer = count
+        self._refused = refused
         self._tasks: set[asyncio.Task[None]] = set()
 
     def admit(self, name: str, method: str, query: bytes, headers: Headers) -> Admitted | Answer:
@@ -133,7 +155,8 @@ class Webhooks:
     def refusal(self, name: str, error: Exception) -> Answer:
         """Return the answer that says what is wrong, and count it."""
         account = name if name in self._intakes else "?"
-        request_id = str(uuid4())
+        request = uuid4()
+        request_id = str(request)
         match error:
             case Problem():
                 problem = error
@@ -148,13 +171,18 @@ class Webhooks:
                 _log.error("webhook_failed", account=account, request_id=request_id, exc_info=error)
         metrics.count_webhook(account, problem.status)
         if account != "?":
-            self._count_answer(account, problem.status)
+            self._refused(account, problem, request)
         headers = tuple((key.encode(), value.encode()) for key, value in problem.headers.items())
         return Answer(problem.status, CONTENT_TYPE.encode(), body_of(problem, request_id), headers)
 
     def too_large(self) -> Problem:
         detail = f"The limit is {self.body_bytes_max} bytes."
         return Problem("body_too_large", detail, headers={"connection": "close"})
+
+    def no_room(self) -> Problem:
+        problem = unavailable("Too much is being received at once.")
+        problem.headers["connection"] = "close"
+        return problem
 
     def _handshake(self, admitted: Admitted) -> Answer:
         intake = admitted.intake
@@ -274,17 +302,24 @@ class Webhooks:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _body(self, receive: Receive) -> bytes:
-        chunks, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Disconnected
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self.body_bytes_max:
-                raise self.too_large()
-            more = message.get("more_body", False)
-        return b"".join(chunks)
+        chunks: list[bytes] = []
+        size, more = 0, True
+        try:
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Disconnected
+                chunk = message.get("body", b"")
+                if size + len(chunk) > self.body_bytes_max:
+                    raise self.too_large()
+                if not self.room.take(len(chunk)):
+                    raise self.no_room()
+                size += len(chunk)
+                chunks.append(chunk)
+                more = message.get("more_body", False)
+            return b"".join(chunks)
+        finally:
+            self.room.give_back(size)
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:

@@ -38,6 +38,8 @@ from ledger.store.snapshot import Snapshot
 
 #: Statements in one transaction; a single larger job still goes through whole.
 BATCH_MAX: Final = 500
+#: What is kept unread counts as a statement more for each of these: here it is memory that limits batch and queue.
+CAPTURED_BYTES: Final = 16 * 1024
 #: Fibers that write. A third would only wait for the other two.
 FIBERS: Final = 2
 #: Statements that must wait for a fiber to begin while another one writes: fewer share the next transaction instead.
@@ -82,7 +84,8 @@ class Job:
     def __init__(self, statements: Sequence[Statement], captures: Sequence[Capture] = ()) -> None:
         self.statements = statements
         self.captures = captures
-        self.size = len(statements) + len(captures) or 1
+        kept = sum(len(capture.content) for capture in captures) // CAPTURED_BYTES if captures else 0
+        self.size = len(statements) + len(captures) + kept or 1
         self.streams = [statement.stream_id.int for statement in statements]
         self.submitted_at = 0.0
         self.done: Done | None = None

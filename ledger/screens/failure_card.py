@@ -43,13 +43,15 @@ def card(message: Message) -> FailureCard | None:
 
 def when(retry: Retry) -> str:
     """Say when to try again."""
-    match retry.class_:
+    return when_of(retry.class_, retry.after_seconds, retry.after_seconds_max)
+
+
+def when_of(class_: RetryClass, seconds: int | None, seconds_max: int | None) -> str:
+    match class_:
         case RetryClass.TRANSIENT:
-            if not retry.after_seconds:
+            if not seconds:
                 return "Now"
-            if retry.after_seconds_max is None:
-                return f"After {span(retry.after_seconds)}"
-            return f"In {span(retry.after_seconds)} to {span(retry.after_seconds_max)}"
+            return f"After {span(seconds)}" if seconds_max is None else f"In {span(seconds)} to {span(seconds_max)}"
         case RetryClass.FIX_INPUT | RetryClass.FIX_PERMISSION:
             return "Once that is done, and not before"
         case RetryClass.RECIPIENT_PERMANENT:

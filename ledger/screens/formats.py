@@ -98,6 +98,11 @@ def share(value: float | None) -> str:
     return _NOTHING if value is None else f"{value * 100:.1f}\u202f%"
 
 
+def milliseconds(value: float | None) -> str:
+    """Write a duration given in milliseconds."""
+    return _NOTHING if value is None else span(value / 1_000)
+
+
 def status_word(status: Status | str) -> str:
     return STATUS_WORDS[Status(status)]
 
@@ -115,6 +120,7 @@ FILTERS: Final[Mapping[str, Any]] = {
     "instant": instant,
     "exact": exact,
     "span": span,
+    "milliseconds": milliseconds,
     "number": number,
     "share": share,
     "status_word": status_word,

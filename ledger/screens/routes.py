@@ -22,12 +22,15 @@ from ledger.http.problems import PROBLEMS, Problem
 from ledger.screens import rendering
 from ledger.screens.access import Permission, Viewer
 from ledger.screens.csrf import FIELD, HEADER, Guard
+from ledger.screens.failures import FailuresPage
 from ledger.screens.forms import read_form
 from ledger.screens.live import MessageStream
 from ledger.screens.message import MessagePage
 from ledger.screens.messages import MessagesPage
+from ledger.screens.operations import OperationsPage
 from ledger.screens.proof import ProofBadge
 from ledger.screens.rendering import Link, Visit
+from ledger.screens.reports import FILES, ReportsPage
 from ledger.screens.sessions import Sessions
 from ledger.screens.sign_in import SignIn
 from ledger.screens.static import STATIC
@@ -46,7 +49,15 @@ class Screen(NamedTuple):
 
 
 def table(
-    *, sign_in: SignIn, messages: MessagesPage, message: MessagePage, stream: MessageStream, proof: ProofBadge
+    *,
+    sign_in: SignIn,
+    messages: MessagesPage,
+    message: MessagePage,
+    stream: MessageStream,
+    proof: ProofBadge,
+    failures: FailuresPage,
+    reports: ReportsPage,
+    operations: OperationsPage,
 ) -> list[Screen]:
     """Return every page. The navigation has their order."""
     return [
@@ -54,6 +65,13 @@ def table(
         Screen("/messages/{message_id}", "GET", Permission.READ, message.show),
         Screen("/messages/{message_id}/stream", "GET", Permission.READ, stream.follow),
         Screen("/messages/{message_id}/proof", "GET", Permission.EVIDENCE, proof.show),
+        Screen("/failures", "GET", Permission.READ, failures.show, "Failures"),
+        Screen("/failures/reason", "GET", Permission.READ, failures.show_reason),
+        Screen("/reports", "GET", Permission.READ, reports.show, "Reports"),
+        *(Screen(path, "GET", Permission.READ, reports.download) for path in FILES),
+        Screen("/operations", "GET", Permission.OPERATIONS, operations.show, "Operations"),
+        Screen("/operations/resolve", "POST", Permission.RESOLVE, operations.resolve),
+        Screen("/operations/rebuild", "POST", Permission.REBUILD, operations.rebuild),
         Screen("/sign-in", "GET", Permission.SIGN_IN, sign_in.form),
         Screen("/sign-in", "POST", Permission.SIGN_IN, sign_in.sign_in),
         Screen("/sign-out", "POST", Permission.SIGN_IN, sign_in.sign_out),

@@ -131,7 +131,7 @@ def ask(built: Parts) -> dict[str, float]:
     """Return the median time of each report over 30 days, in milliseconds."""
     until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     scope = Scope(
-        account=callbacks.ACCOUNT,
+        accounts=(callbacks.ACCOUNT,),
         channel="whatsapp",
         since=until - timedelta(days=30),
         until=until,

@@ -6,7 +6,7 @@ everything the service has put out is searched for them, also written as URLs, b
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +30,7 @@ from tests.http.callbacks import (
 )
 from tests.http.test_faults import Outside, database_away, poisoned, recovered
 from tests.plugins.service import Service, Starter
+from tests.plugins.spills import spilled
 
 PHONE = "15558675309"
 BSUID = "US.77012345678canary"
@@ -43,25 +44,6 @@ DEPLOYMENT_SECRET = base64.b64encode(b"canary deployment secret").decode()
 ACCOUNTS = {
     "meta-main": {"provider": "meta", "channel": "whatsapp", "secrets": [APP_SECRET], "verify_token": VERIFY_TOKEN},
 }
-
-
-def forms(text: str) -> set[str]:
-    """Return a text as it may be written: plain, in URLs, escaped, in hexadecimal, in base64 wherever it starts."""
-    raw = text.encode()
-    written = {text, quote(text, safe=""), quote_plus(text), json.dumps(text)[1:-1], raw.hex()}
-    for shift in range(3):
-        # Characters that also depend on what stands before or after are left out.
-        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
-        inner = encoded[(0, 2, 3)[shift] : len(encoded) - 1]
-        written |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return written
-
-
-def spilled(output: str, canaries: Iterable[str]) -> list[str]:
-    """Return what of the canaries is in an output, with its surroundings."""
-    lower = output.lower()
-    places = [(form, lower.find(form.lower())) for canary in canaries for form in forms(canary)]
-    return [f"{form!r} in …{output[max(0, at - 60) : at + 60]}…" for form, at in places if at >= 0]
 
 
 class Watched(NamedTuple):

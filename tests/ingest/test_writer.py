@@ -9,7 +9,7 @@ from ledger.domain.events import StatusObserved
 from ledger.domain.message import OBSERVATIONS_MAX
 from ledger.domain.status import Status, Verdict
 from ledger.ingest import writer
-from ledger.ingest.writer import BATCH_MAX, Job, QueueFull
+from ledger.ingest.writer import BATCH_MAX, CAPTURED_BYTES, Job, QueueFull
 from ledger.store.application import Ledger, StoreUnavailable
 from tests.ingest.ledgers import WatchedLedger, a_capture, events, held, verdicts
 from tests.plugins.ledger import Pen
@@ -152,6 +152,26 @@ def test_captures_count_in_the_queue(watched: WatchedLedger, start_writer: Start
 
     gate.open()
     pen.finish(first)
+
+
+def test_what_is_kept_counts_by_its_size_in_the_queue_and_in_a_batch(
+    watched: WatchedLedger, start_writer: StartWriter
+) -> None:
+    """Megabytes that nobody can read must not become one statement, nor wait without a limit."""
+    large = CAPTURED_BYTES * (BATCH_MAX // 2)
+    pen = start_writer(watched, queue_max=2 * BATCH_MAX)
+    gate, first = held(pen, watched)
+    jobs = [pen.submit(Job([], [a_capture(bytes([n]) * large)])) for n in range(3)]
+
+    with pytest.raises(QueueFull):
+        pen.writer.submit(Job([], [a_capture(b"x" * large)]))
+
+    assert jobs[0].size == 1 + BATCH_MAX // 2
+    gate.open()
+    for job in [first, *jobs]:
+        pen.finish(job)
+    with watched.reading() as cursor:
+        assert cursor.execute("SELECT count(DISTINCT xmin::text) FROM captures").fetchone() == (3,)
 
 
 def test_a_job_larger_than_the_queue_is_taken_by_an_empty_one(

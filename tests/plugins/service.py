@@ -28,6 +28,7 @@ from ledger.domain.status import Channel, Style
 from ledger.main import Parts
 from ledger.store import captures
 from ledger.store.keys import ApiKey
+from tests.plugins import spills
 from tests.plugins.clocked import CLOCK_FILE
 from tests.plugins.postgres import cloned
 
@@ -241,7 +242,7 @@ Starter = Callable[..., Service]
 
 @contextmanager
 def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
-    """Yield a function that starts servers; all of them are stopped in the end."""
+    """Yield a function that starts servers; all of them are stopped in the end, and their logs searched."""
     started: list[Service] = []
 
     def start(
@@ -276,6 +277,9 @@ def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
             service.tell_to_end()
         for service in started:
             service.stop()
+    for service in started:
+        found = spills.found_in(f"{service.log()}\n{service.printed}", spills.secrets_of(service.environ))
+        assert found == [], found
 
 
 @pytest.fixture

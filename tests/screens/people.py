@@ -9,8 +9,9 @@ import httpx
 
 from ledger.screens import users
 from tests.plugins.service import Service
+from tests.plugins.spills import canary
 
-PASSWORD = "a password made up for tests"
+PASSWORD = canary("a password made up for tests")
 
 
 @cache

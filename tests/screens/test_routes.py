@@ -73,7 +73,14 @@ def test_every_page_carries_the_policy(site, screen, message_id):
 
 def test_pages_hold_no_inline_script_or_style(site, message_id):
     with people.signed_in(site, "operator") as client:
-        for path in ("/", f"/messages/{message_id}", "/messages/0", f"/messages/{message_id}/proof"):
+        for path in (
+            "/",
+            f"/messages/{message_id}",
+            "/messages/0",
+            f"/messages/{message_id}/proof",
+            "/failures",
+            "/reports",
+        ):
             text = client.get(path).text
             assert " style=" not in text
             assert "<style" not in text

@@ -25,8 +25,10 @@ from ledger.domain.events import (
     StatusCorrected,
     StatusObserved,
 )
+from ledger.domain.message import Message, evolve
 from ledger.domain.observation import Part, Source
 from ledger.domain.status import Channel, FailureKind, Outcome, Status, Verdict
+from ledger.store import snapshot
 from ledger.store.mapper import LAYOUTS, LedgerMapper
 from ledger.store.sealing import DataKey
 
@@ -191,3 +193,16 @@ def unsaid(event: AnyEvent) -> set[str]:
         for field in msgspec.structs.fields(struct)
         if field.default is not msgspec.NODEFAULT and getattr(struct, field.name) == field.default
     }
+
+
+@pytest.mark.parametrize("name", sorted(SAID))
+def test_a_sample_folds_into_a_message_that_can_be_stored(name: str) -> None:
+    """Whatever stands in an old log can be decided upon, shown and written again as a row."""
+    read = LedgerMapper().read(sample(name), KEY).event
+
+    message = evolve(Message(), read)
+
+    assert message == evolve(Message(), SAID[name])
+    assert message != Message()
+    stored = snapshot.encode(message, STREAM, 1, KEY)
+    assert snapshot.decode(stored, STREAM, KEY).message == message

@@ -74,13 +74,18 @@ const streams = new Map();
 function follow() {
   const wanted = new Set([...document.querySelectorAll("[data-stream]")].map((each) => each.dataset.stream));
   for (const [url, source] of streams) if (!wanted.has(url)) { source.close(); streams.delete(url); }
-  for (const url of wanted) if (!streams.has(url)) listen(url);
+  for (const url of wanted) if (!streams.has(url)) listen(url); else light(streams.get(url));
+}
+
+// The light says how the stream is, also after its part of the page was exchanged.
+function light(source) {
+  for (const each of document.querySelectorAll("[data-live-state]")) if (source.shown) each.dataset.liveState = source.shown;
 }
 
 function listen(url) {
   const part = () => document.querySelector(`[data-stream="${url}"]`);
   const source = new EventSource(`${url}?seen=${encodeURIComponent(part().dataset.seen)}`);
-  const show = (state) => { const light = document.querySelector("[data-live-state]"); if (light) light.dataset.liveState = state; };
+  const show = (state) => { source.shown = state; light(source); };
   streams.set(url, source);
   source.addEventListener("open", () => show("live"));
   source.addEventListener("error", () => show(source.readyState === EventSource.CLOSED ? "ended" : "lost"));

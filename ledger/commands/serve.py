@@ -345,11 +345,17 @@ def _start_poller(settings: Settings, url: str, stopping: threading.Event) -> li
         return []
 
     def run() -> None:
-        parts = main.build(settings, url, pool_size=_POLLER_CONNECTIONS)
-        try:
-            main.poller(parts).run(stopping)
-        finally:
-            parts.close()
+        while not stopping.is_set():
+            try:
+                parts = main.build(settings, url, pool_size=_POLLER_CONNECTIONS)
+            except StoreUnavailable:  # gone since this process started, which did find it
+                structlog.get_logger("ledger.polling").warning("poll_postponed")
+                stopping.wait(_RESTART_SECONDS[1])
+                continue
+            try:
+                main.poller(parts).run(stopping)
+            finally:
+                parts.close()
 
     thread = threading.Thread(target=run, name="poller", daemon=True)
     thread.start()

@@ -1,10 +1,15 @@
 """`serve` asks providers, in one process and in several."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from ledger import main
+from ledger.commands import serve
+from tests.ingest.fault_proxy import proxied
 from tests.plugins.service import ACCOUNTS, Service, eventually
 from tests.polling.provider import ACCOUNT, TOKEN, Provider, Twilio
 from tests.providers.senders import encode_form, sign_twilio_form
@@ -83,3 +88,26 @@ def test_a_drain_waits_for_questions_under_way_and_gives_back_the_rest(
     done = len(set(provider.asked))
     found = service.rows("SELECT count(*) FROM current_status WHERE status = 'DELIVERED'")
     assert found == [(done,)]
+
+
+def test_a_poller_that_finds_no_database_when_it_starts_asks_once_there_is_one(
+    start_service: StartService, database_url: str, provider: Provider
+) -> None:
+    """Found under fire: the database had gone between the start of the process and that of its poller."""
+    provider.truth["SM1"] = {"status": "delivered"}
+    service = start_service(database_url, "--role", "web", accounts=accounts(provider))
+    call(service, "SM1", "sent")
+    service.parts.feed.drain()
+    service.parts.feed.close()
+    make_due(service, 1)
+    stopping = threading.Event()
+    with proxied(database_url) as proxy, capture_logs() as logged:
+        proxy.down()
+        (thread,) = serve._start_poller(main.read(service.environ), proxy.url, stopping)
+        eventually(lambda: not thread.is_alive() or logged, "the first attempt")
+        proxy.up()
+
+        eventually(lambda: provider.asked == ["SM1"], "the question")
+        stopping.set()
+        thread.join()
+    assert [each["event"] for each in logged] == ["poll_postponed"]

@@ -71,7 +71,6 @@ def screens(
                 reporting=reporting,
                 projections=projections,
                 accounts=accounts,
-                polled=[name for name, account in accounts.items() if account.poll is not None],
             ),
             reports=ReportsPage(edge=edge, reporting=reporting, search=search),
         )

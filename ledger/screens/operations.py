@@ -1,7 +1,7 @@
 """Operations: how providers and read models do, what needs attention, what comes in and what is turned away."""
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -19,6 +19,7 @@ from ledger.store.application import Ledger
 from ledger.store.polls import AccountState, Polls
 from ledger.store.refusals import Refusal
 from ledger.store.tail import Tail, Tailed
+from ledger.wire.contract import Account, Polling
 from projections import feed, rebuild_orders
 from projections.attention import Placed
 from projections.feed import Progress, Projection
@@ -89,9 +90,16 @@ class Model(NamedTuple):
         return sum(each.parked for each in self.live)
 
 
+class Asking(NamedTuple):
+    """How an account's provider is asked, and how that goes."""
+
+    budget: Polling
+    state: AccountState
+
+
 class Shown(NamedTuple):
     providers: Sequence[ProviderHealth]
-    polling: Mapping[str, AccountState]
+    polling: Mapping[str, Asking]
     models: Sequence[Model]
     attention: Sequence[Placed]
     lines: Sequence[Line]
@@ -107,16 +115,14 @@ class OperationsPage:
         ledger: Ledger,
         reporting: Reporting,
         projections: Sequence[Projection],
-        accounts: Collection[str],
-        polled: Collection[str],
+        accounts: Mapping[str, Account],
     ) -> None:
-        """`accounts`: every configured one; `polled`: those whose provider is asked."""
         self._edge = edge
         self._ledger = ledger
         self._reporting = reporting
         self._projections = projections
         self._accounts = sorted(accounts)
-        self._polled = frozenset(polled)
+        self._budgets = {name: account.poll for name, account in accounts.items() if account.poll is not None}
         self._tail = Tail(ledger)
 
     async def show(self, request: Request) -> Response:
@@ -163,10 +169,10 @@ class OperationsPage:
     def _read(self, viewer: Viewer, now: datetime) -> Shown:
         scope = _scope(viewer, now)
         accounts = [account for account in self._accounts if viewer.accounts is None or account in viewer.accounts]
-        states = Polls(self._ledger).states([name for name in accounts if name in self._polled], counting=False)
+        states = Polls(self._ledger).states([name for name in accounts if name in self._budgets], counting=False)
         return Shown(
             providers=self._reporting.providers(scope, now)[1],
-            polling={state.account: state for state in states},
+            polling={state.account: Asking(self._budgets[state.account], state) for state in states},
             models=self._models(now) if viewer.sees_everything else (),
             attention=self._reporting.attention(scope)[1],
             lines=self._lines(viewer, accounts),

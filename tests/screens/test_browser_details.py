@@ -99,3 +99,28 @@ def test_the_main_tasks_need_no_mouse(page, site, whatsapp):
         page.get_by_role("link", name=name, exact=True).focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+
+def test_a_viewer_is_told_what_their_role_does_not_allow(site, open_page):
+    page = open_page(site.url, cookies={"ledger": people.session(site, "viewer")})
+    page.goto("/")
+    expect(page.get_by_role("link", name="Operations")).to_have_count(0)
+
+    answer = page.goto("/operations")
+
+    assert answer.status == 403
+    expect(page.get_by_text("Your role does not allow this")).to_be_visible()
+
+
+def test_a_form_without_the_token_of_its_session_is_refused(page):
+    page.goto("/operations")
+    row = page.get_by_role("region", name="Read models").get_by_role("row").filter(has_text="conversations")
+    page.evaluate("for (const each of document.querySelectorAll('input[name=csrf]')) each.value = '0'.repeat(64)")
+
+    with page.expect_response(re.compile("/operations/rebuild$")) as told:
+        row.get_by_role("button", name="Rebuild conversations", exact=True).click()
+
+    assert told.value.status == 403
+    expect(page.get_by_text("This did not come from one of our pages")).to_be_visible()
+    page.goto("/operations")
+    expect(row).not_to_contain_text("Rebuilding")

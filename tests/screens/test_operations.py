@@ -7,7 +7,7 @@ import pytest
 
 from projections.registry import PROJECTIONS
 from tests.http.callbacks import meta, meta_status, new_sid, new_wamid, send, twilio
-from tests.plugins.service import eventually
+from tests.plugins.service import ACCOUNTS, eventually
 from tests.screens import people
 from tests.screens.stories import a_contested_message, message_of
 from tests.screens.test_failures import a_failure, look
@@ -138,3 +138,21 @@ def test_a_read_model_that_there_is_not_is_refused_by_name(site):
     answer = post(site, "/operations/rebuild", projection="everything", dry_run="no")
 
     assert (answer.status_code, "projection" in answer.text) == (422, True)
+
+
+def test_how_a_provider_is_asked_is_shown_with_its_budget_and_its_breaker(start_service, database_url):
+    poll = {"account": "AC1", "secret": "a secret made up for tests", "rate": 2.5, "concurrency": 3}
+    accounts = {**ACCOUNTS, "twilio-main": {**ACCOUNTS["twilio-main"], "poll": poll}}
+    service = start_service(database_url, accounts=accounts, users=people.tables())
+    page = eventually(lambda: look(service, "/operations"), "the page is there")
+    assert "at most 2.5/s, 3 at once" in page
+    assert "not asked" in page
+
+    service.rows(
+        "INSERT INTO poll_accounts (account, opened_at, why, open_until)"
+        " VALUES ('twilio-main', now(), 'refused', now() + interval '1 hour')"
+        " ON CONFLICT (account) DO UPDATE SET opened_at = now(), why = 'refused', open_until = excluded.open_until"
+        " RETURNING 1"
+    )
+
+    assert 'open</span><span class="cell-sub">refused until' in look(service, "/operations")

@@ -37,7 +37,8 @@ def chromium() -> Iterator[Browser]:
     path = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if path is None:
         reason = "there is no Chromium: install Debian's package chromium, or run scripts/test as root"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end(reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=[*_FLAGS])
         yield browser

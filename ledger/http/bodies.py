@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 
+from ledger.http.shapes import Instant, LongText
 from projections.attention import Item
 from projections.delivery import Funnel
 from projections.failure_reasons import FailureGroup
@@ -58,10 +59,10 @@ class AttentionList(msgspec.Struct, frozen=True, kw_only=True):
 class ResolutionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Somebody has dealt with an item. It shows again once something newer happens to it."""
 
-    item: str
-    seen_through: datetime  #: the item's `last_seen` as it was shown
-    by: str
-    why: str
+    item: LongText
+    seen_through: Instant  #: the item's `last_seen` as it was shown
+    by: LongText
+    why: LongText
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):

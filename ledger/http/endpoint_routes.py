@@ -16,12 +16,10 @@ from ledger.http.endpoint_shapes import (
     SecretRequest,
 )
 from ledger.http.endpoints import Endpoints
-from ledger.http.routes import CURSOR, LIMIT, Operation, Parameter
+from ledger.http.parameters import CURSOR, DELIVERY_ID, ENDPOINT_ID, LIMIT, NUMBER, STATE
+from ledger.http.routes import Operation
 
 _GROUP = "Webhooks"
-_ENDPOINT = Parameter("endpoint_id", "path", "The id given when the endpoint was made.")
-_DELIVERY = Parameter("delivery_id", "path", "The id shown in the list of deliveries.")
-_STATE = Parameter("state", "query", "Only deliveries in these states: pending, delivered, parked, held.")
 
 
 def operations(endpoints: Endpoints) -> list[Operation]:
@@ -34,6 +32,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             group=_GROUP,
             request=EndpointRequest,
             answers={201: ("The endpoint and its secret.", EndpointCreated)},
+            names=("endpoint_id", "/id"),
         ),
         Operation(
             method="GET",
@@ -49,7 +48,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             handler=endpoints.get,
             summary="Read an endpoint and how it is doing.",
             group=_GROUP,
-            parameters=(_ENDPOINT,),
+            parameters=(ENDPOINT_ID,),
             answers={200: ("The endpoint.", EndpointStatus)},
         ),
         Operation(
@@ -59,7 +58,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             summary="Change, disable or enable an endpoint.",
             group=_GROUP,
             request=EndpointChange,
-            parameters=(_ENDPOINT,),
+            parameters=(ENDPOINT_ID,),
             answers={200: ("The endpoint.", EndpointStatus)},
         ),
         Operation(
@@ -68,7 +67,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             handler=endpoints.delete,
             summary="Delete an endpoint and its deliveries.",
             group=_GROUP,
-            parameters=(_ENDPOINT,),
+            parameters=(ENDPOINT_ID,),
             answers={204: ("Deleted.", None)},
         ),
         Operation(
@@ -78,7 +77,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             summary="Replace the signing secret; the old one goes on signing for a while.",
             group=_GROUP,
             request=SecretRequest,
-            parameters=(_ENDPOINT,),
+            parameters=(ENDPOINT_ID,),
             answers={201: ("The new secret, shown once.", SecretCreated)},
         ),
         Operation(
@@ -87,7 +86,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             handler=endpoints.notices,
             summary="List what happened to an endpoint, newest first.",
             group=_GROUP,
-            parameters=(_ENDPOINT, LIMIT, CURSOR),
+            parameters=(ENDPOINT_ID, LIMIT, NUMBER),
             answers={200: ("A page.", NoticePage)},
         ),
         Operation(
@@ -96,7 +95,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             handler=endpoints.deliveries,
             summary="List deliveries, newest change first.",
             group=_GROUP,
-            parameters=(_ENDPOINT, _STATE, LIMIT, CURSOR),
+            parameters=(ENDPOINT_ID, STATE, LIMIT, CURSOR),
             answers={200: ("A page.", DeliveryPage)},
         ),
         Operation(
@@ -105,7 +104,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             handler=endpoints.delivery,
             summary="Read a delivery with all its attempts.",
             group=_GROUP,
-            parameters=(_ENDPOINT, _DELIVERY),
+            parameters=(ENDPOINT_ID, DELIVERY_ID),
             answers={200: ("The delivery.", DeliveryDetail)},
         ),
         Operation(
@@ -115,7 +114,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             summary="Send a change again, whatever became of it.",
             group=_GROUP,
             request=ResendRequest,
-            parameters=(_ENDPOINT, _DELIVERY),
+            parameters=(ENDPOINT_ID, DELIVERY_ID),
             answers={202: ("The delivery, which is pending now.", DeliveryDetail)},
         ),
         Operation(
@@ -125,7 +124,7 @@ def operations(endpoints: Endpoints) -> list[Operation]:
             summary="Send everything since a time that was not delivered.",
             group=_GROUP,
             request=RecoverRequest,
-            parameters=(_ENDPOINT,),
+            parameters=(ENDPOINT_ID,),
             answers={202: ("How many are pending now.", Recovered)},
         ),
     ]

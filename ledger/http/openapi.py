@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from ledger import __version__
+from ledger.http.parameters import Parameter
 from ledger.http.problems import CONTENT_TYPE, ProblemBody
-from ledger.http.routes import Operation, Parameter
+from ledger.http.routes import Operation
 
 _REF = "#/components/schemas/{name}"
 
@@ -21,7 +22,10 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        described = paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        if operation.names is not None:
+            links = _links(*operation.names, operations)
+            described["responses"][str(min(operation.answers))]["links"] = links
     return {
         "openapi": "3.1.0",
         "info": {
@@ -41,20 +45,37 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     }
 
 
+def _name(operation: Operation) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", f"{operation.method.lower()}{operation.path}")
+
+
+def _links(parameter: str, place: str, operations: list[Operation]) -> dict[str, Any]:
+    """Return what can be done with something that an answer names."""
+    value = {parameter: f"$response.body#{place}"}
+    return {
+        _name(operation): {"operationId": _name(operation), "parameters": value}
+        for operation in operations
+        if parameter in (told.name for told in operation.parameters if told.place == "path")
+    }
+
+
 def _operation(operation: Operation) -> dict[str, Any]:
     responses = {
         str(status): _response(text, type_, CONTENT_TYPE if type_ is ProblemBody else "application/json")
         for status, (text, type_) in operation.answers.items()
     }
+    for form in operation.forms:
+        responses["200"]["content"][form] = {"schema": {"type": "string"}}
     error_type = operation.error or ProblemBody
     media_type = "application/json" if operation.error else CONTENT_TYPE
     if operation.needs_key:
         responses["4XX"] = _response("The request was not accepted.", error_type, media_type)
+        responses["4XX"]["content"].setdefault(CONTENT_TYPE, {"schema": {"$ref": _REF.format(name="ProblemBody")}})
         responses["503"] = _response("Nothing was recorded or read; try again shortly.", ProblemBody)
     described: dict[str, Any] = {
         "summary": operation.summary,
         "tags": [operation.group],
-        "operationId": re.sub(r"[^a-z0-9]+", "_", f"{operation.method.lower()}{operation.path}"),
+        "operationId": _name(operation),
         "responses": responses,
     }
     if operation.parameters:
@@ -69,6 +90,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
     told: dict[str, Any] = {"name": parameter.name, "in": parameter.place, "schema": parameter.schema}
+    if parameter.is_list:
+        told |= {"style": "form", "explode": False}
     if parameter.description:
         told["description"] = parameter.description
     if parameter.place == "path":

@@ -17,7 +17,7 @@ from projections.current_status import CLOCKS, Filters
 
 LIMIT_MAX: Final = 200
 LIMIT_DEFAULT: Final = 50
-_TEXT_CHARACTERS_MAX: Final = 512
+TEXT_CHARACTERS_MAX: Final = 512
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR: Final = struct.Struct("!qq")
 #: A blank before what ends a text as an offset does.
@@ -36,8 +36,8 @@ def parameters(request: Request, allowed: Iterable[str]) -> dict[str, str]:
             raise invalid_parameter(name[:64], "is not a parameter of this request")
         if name in told and name != "status":
             raise invalid_parameter(name, "is given more than once")
-        if len(value) > _TEXT_CHARACTERS_MAX or "\x00" in value:
-            raise invalid_parameter(name, f"must be text of at most {_TEXT_CHARACTERS_MAX} characters")
+        if len(value) > TEXT_CHARACTERS_MAX or "\x00" in value:
+            raise invalid_parameter(name, f"must be text of at most {TEXT_CHARACTERS_MAX} characters")
         told[name] = f"{told[name]},{value}" if name in told else value
     return told
 

@@ -7,8 +7,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ledger.domain.status import Channel
-from ledger.http import queries, render
 from ledger.http.api import NativeApi
 from ledger.http.bodies import (
     AttentionList,
@@ -24,6 +22,27 @@ from ledger.http.compat import CompatApi, CompatError, CompatPage, CompatStatus
 from ledger.http.evidence import CheckpointPage, EvidenceApi
 from ledger.http.health import Health, Readiness
 from ledger.http.intercom import IntercomApp, Refused
+from ledger.http.parameters import (
+    AS_OF,
+    CHANNEL,
+    CLOCK,
+    COUNTRY,
+    CURSOR,
+    FILTERS,
+    GROUP_BY,
+    IDEMPOTENCY_KEY,
+    LIMIT,
+    MESSAGE_ID,
+    PARTITION,
+    PLACE,
+    PROVIDER,
+    SINCE,
+    STREAM_FILTERS,
+    STYLE,
+    TIME_ZONE,
+    UNTIL,
+    Parameter,
+)
 from ledger.http.problems import ProblemBody
 from ledger.http.reports import ReportsApi
 from ledger.http.shapes import (
@@ -35,19 +54,11 @@ from ledger.http.shapes import (
     Registered,
     RegisterRequest,
 )
-from ledger.http.streams import FILTERS, LAST_ID, Streams
+from ledger.http.streams import LAST_ID, Streams
 from ledger.http.tables import FORMS
 from ledger.surfaces.intercom import CanvasAnswer
-from projections.scope import GROUPS
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Parameter(msgspec.Struct, frozen=True):
-    name: str
-    place: str  #: query, header or path
-    description: str
-    schema: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "string"})
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,13 +74,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     request: type[msgspec.Struct] | None = None
     needs_key: bool = True
     error: Any = None  #: type of other error bodies; None: problem details
-
-
-LIMIT = Parameter("limit", "query", "Items a page.", {"type": "integer", "minimum": 1, "maximum": queries.LIMIT_MAX})
-CURSOR = Parameter("cursor", "query", "next_cursor of the previous page.")
-_ID = Parameter("message_id", "path", "The id given at registration, or shown in a listing.")
-_STYLE = Parameter("status_style", "query", "Overrides the key's vocabulary.", {"enum": ["unified", "channel"]})
-_FILTERS = tuple(Parameter(name, "query", "") for name in queries.FILTERS)
+    forms: tuple[str, ...] = ()  #: media types that the answer is to be had in as well
+    names: tuple[str, str] | None = None  #: a parameter of other paths, and where the answer has it
 
 
 def operations(
@@ -90,8 +96,9 @@ def operations(
             summary="Register a message: what the sender knows, before or after hand-off.",
             group="Messages",
             request=RegisterRequest,
-            parameters=(Parameter("Idempotency-Key", "header", "Makes a retry of this request safe for 24 hours."),),
+            parameters=(IDEMPOTENCY_KEY,),
             answers={201: ("Registered, now or before.", Registered)},
+            names=("message_id", "/message_id"),
         ),
         Operation(
             method="GET",
@@ -99,7 +106,7 @@ def operations(
             handler=api.newest,
             summary="List messages, newest first.",
             group="Messages",
-            parameters=(*_FILTERS, LIMIT, CURSOR),
+            parameters=(*FILTERS, LIMIT, CURSOR),
             answers={200: ("A page.", MessagePage)},
         ),
         Operation(
@@ -109,7 +116,7 @@ def operations(
             summary="Read where a message stands.",
             group="Messages",
             parameters=(
-                _ID,
+                MESSAGE_ID,
                 Parameter("If-None-Match", "header", "ETag of an earlier answer."),
                 Parameter("Prefer", "header", "wait=N: answer when something changes, after N seconds at the latest."),
             ),
@@ -122,16 +129,11 @@ def operations(
             summary="Replay everything recorded about a message.",
             group="Messages",
             parameters=(
-                _ID,
-                Parameter("as_of", "query", "Rewind to this time (RFC 3339)."),
-                Parameter(
-                    "clock",
-                    "query",
-                    "What as_of means: what was on record then (recorded), or what had happened by then (occurred).",
-                    {"enum": list(render.CLOCKS)},
-                ),
+                MESSAGE_ID,
+                AS_OF,
+                CLOCK,
                 LIMIT,
-                CURSOR,
+                PLACE,
             ),
             answers={200: ("Events in the order of recording.", HistoryPage)},
         ),
@@ -142,7 +144,7 @@ def operations(
             summary="Tell the provider's message id, or why there is none.",
             group="Messages",
             request=HandoffRequest,
-            parameters=(_ID,),
+            parameters=(MESSAGE_ID,),
             answers={200: ("The message.", MessageShape)},
         ),
         Operation(
@@ -152,7 +154,7 @@ def operations(
             summary="Decide an open conflict, with a name and a reason.",
             group="Messages",
             request=CorrectionRequest,
-            parameters=(_ID,),
+            parameters=(MESSAGE_ID,),
             answers={200: ("The message.", MessageShape)},
         ),
         *_evidence(evidence),
@@ -208,7 +210,7 @@ def _evidence(evidence: EvidenceApi) -> list[Operation]:
             summary="Read the newest checkpoint of a partition as a signed note.",
             group="Evidence",
             needs_key=False,
-            parameters=(Parameter("partition", "path", "0 unless the log is divided."),),
+            parameters=(PARTITION,),
             answers={200: ("The note.", "text/plain"), 404: ("There is none.", ProblemBody)},
         ),
     ]
@@ -224,7 +226,7 @@ def _streams(streams: Streams) -> list[Operation]:
             handler=streams.message,
             summary="Follow a message: server-sent events, one for everything recorded about it.",
             group="Streams",
-            parameters=(_ID, last_id, last_id_parameter),
+            parameters=(MESSAGE_ID, last_id, last_id_parameter),
             answers={200: ("A stream of StreamedMessage that does not end.", "text/event-stream")},
         ),
         Operation(
@@ -233,11 +235,7 @@ def _streams(streams: Streams) -> list[Operation]:
             handler=streams.tail,
             summary="Follow every message: server-sent events, one for everything recorded.",
             group="Streams",
-            parameters=(
-                *(Parameter(name, "query", "") for name in FILTERS),
-                last_id,
-                last_id_parameter,
-            ),
+            parameters=(*STREAM_FILTERS, last_id, last_id_parameter),
             answers={200: ("A stream of ChangeShape that does not end.", "text/event-stream")},
         ),
     ]
@@ -269,18 +267,8 @@ def _intercom(app: IntercomApp) -> list[Operation]:
 
 
 def _reports(reports: ReportsApi) -> list[Operation]:
-    ranged = (
-        Parameter("since", "query", "Begin of the range, RFC 3339; the hour it lies in counts whole. Default: 7 days."),
-        Parameter("until", "query", "End of the range; the hour it lies in counts whole. Default: now."),
-        Parameter("provider", "query", "Only this provider."),
-    )
-    counted = (
-        *ranged,
-        Parameter("country", "query", "Only recipients of this country, ISO 3166; empty: of none that is known."),
-        Parameter("group_by", "query", f"Comma-separated: {', '.join(GROUPS)}."),
-        Parameter("time_zone", "query", "Whose hours and days are meant, such as Europe/Paris. Default: UTC."),
-    )
-    forms = Parameter("Accept", "header", f"The form of the answer: {', '.join(FORMS)}.")
+    ranged = (SINCE, UNTIL, PROVIDER)
+    counted = (*ranged, COUNTRY, GROUP_BY, TIME_ZONE)
 
     def report(name: str, handler: Handler, summary: str, parameters: tuple[Parameter, ...], shape: Any) -> Operation:
         return Operation(
@@ -289,8 +277,9 @@ def _reports(reports: ReportsApi) -> list[Operation]:
             handler=handler,
             summary=summary,
             group="Reports",
-            parameters=(*parameters, forms),
+            parameters=parameters,
             answers={200: ("The report, and the positions it was made at.", shape)},
+            forms=FORMS[1:],
         )
 
     return [
@@ -301,7 +290,7 @@ def _reports(reports: ReportsApi) -> list[Operation]:
             "stuck",
             reports.stuck,
             "What has been silent for longer than is to be expected.",
-            (ranged[2], counted[3], LIMIT, CURSOR),
+            (PROVIDER, COUNTRY, LIMIT, CURSOR),
             StuckReport,
         ),
         report("providers", reports.providers, "What providers send, and what is refused.", ranged, ProvidersReport),
@@ -311,8 +300,8 @@ def _reports(reports: ReportsApi) -> list[Operation]:
             handler=reports.attention,
             summary="List what a person should look at.",
             group="Reports",
-            parameters=(forms,),
             answers={200: ("Everything that waits, newest first.", AttentionList)},
+            forms=FORMS[1:],
         ),
         Operation(
             method="POST",
@@ -327,7 +316,6 @@ def _reports(reports: ReportsApi) -> list[Operation]:
 
 
 def _compat(compat: CompatApi) -> list[Operation]:
-    channel = Parameter("channel", "path", "", {"enum": [word.value for word in Channel]})
     return [
         Operation(
             method="GET",
@@ -335,7 +323,7 @@ def _compat(compat: CompatApi) -> list[Operation]:
             handler=compat.get,
             summary="Read a status as the original product's clients expect it.",
             group="Compatibility",
-            parameters=(channel, _ID, _STYLE),
+            parameters=(CHANNEL, MESSAGE_ID, STYLE),
             answers={200: ("The status.", CompatStatus)},
             error=CompatError,
         ),
@@ -345,7 +333,7 @@ def _compat(compat: CompatApi) -> list[Operation]:
             handler=compat.newest,
             summary="List messages as the original product's clients expect them.",
             group="Compatibility",
-            parameters=(channel, _STYLE, LIMIT, CURSOR),
+            parameters=(CHANNEL, STYLE, LIMIT, CURSOR),
             answers={200: ("A page.", CompatPage)},
             error=CompatError,
         ),
@@ -355,7 +343,7 @@ def _compat(compat: CompatApi) -> list[Operation]:
             handler=compat.id_missing,
             summary="Says that the message id is missing.",
             group="Compatibility",
-            parameters=(channel,),
+            parameters=(CHANNEL,),
             answers={},
             error=CompatError,
         ),

@@ -66,7 +66,7 @@ def test_the_document_has_the_structure_of_openapi_3_1(document):
         for status, response in told["responses"].items():
             assert re.fullmatch(r"[1-5](\d\d|XX)", status)
             assert response["description"]
-            assert set(response) <= {"description", "headers", "content"}
+            assert set(response) <= {"description", "headers", "content", "links"}
 
 
 def test_operation_ids_are_unique(document):

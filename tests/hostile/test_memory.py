@@ -42,7 +42,9 @@ def delivered_at_once(service: Service, callback: Callback) -> list[int]:
 def test_large_bodies_at_once_are_held_within_bounds(service: Service, body: bytes) -> None:
     answers = delivered_at_once(service, meta_signed(body))
 
-    assert set(answers) <= {200, 503}
+    # 0: cut off, because a machine this busy took longer over the body than a body may take.
+    assert set(answers) <= {0, 200, 503}
+    assert {200, 503} & set(answers)
     assert peak_bytes(service) < PEAK_BYTES_MAX
     assert send(service, meta(meta_status(wamid := new_wamid()))).status_code == 200
     assert only(service.api(), wamid)["status"] == "SENT"

@@ -51,8 +51,8 @@ class Frontier:
             if waiting is not None:
                 nodes.insert(0, waiting)
             self._pending[level] = nodes.pop() if len(nodes) % 2 else None
-            lefts = iter(nodes)
-            nodes = [sha256(b"\x01" + left + right).digest() for left, right in zip(lefts, lefts, strict=True)]
+            pairs = b"".join(nodes)
+            nodes = [sha256(b"\x01" + pairs[at : at + 64]).digest() for at in range(0, len(pairs), 64)]
             level += 1
 
     def root(self) -> bytes:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 
-from ledger.domain.events import StatusObserved
+from ledger.domain.events import AnyEvent, MessageLinked, MessageRegistered, StatusObserved
 from ledger.domain.observation import Source
 from ledger.main import Parts
 from ledger.store.mapper import Stored
@@ -29,12 +29,17 @@ SELECT count(*) FROM (
 """
 
 
+#: Told a stream and an event of it.
+Note = Callable[[UUID, AnyEvent], object]
+
+
 class Log:
     """The log of a service with one partition, as far as it has been read."""
 
-    def __init__(self, parts: Parts, url: str) -> None:
-        self._parts, self._url = parts, url
-        self._names: dict[UUID, str] = {}
+    def __init__(self, parts: Parts, url: str, note: Note = lambda _stream_id, _event: None) -> None:
+        """`note` is told every event, in the order of positions."""
+        self._parts, self._url, self._tell = parts, url, note
+        self.names: dict[UUID, str] = {}  #: by stream, the provider's id of the message
         self.position = 0
         self.said = Counter[Said]()  #: by callbacks
         self.polled = Counter[Said]()
@@ -61,10 +66,12 @@ class Log:
         stream_id = stored.originator_id
         key = self._parts.ledger.master_key.unwrap(bytes(wrapped), stream_id) if wrapped is not None else None
         event = self._parts.ledger.mapper.read(stored, key).event
-        if isinstance(event, StatusObserved):
-            name = self._names.setdefault(stream_id, event.personal.provider_message_id)
+        self._tell(stream_id, event)
+        if isinstance(event, StatusObserved | MessageRegistered | MessageLinked) and event.personal.provider_message_id:
+            self.names.setdefault(stream_id, event.personal.provider_message_id)
+        if isinstance(event, StatusObserved) and event.source is not Source.SENDER:
             counted = self.said if event.source is Source.CALLBACK else self.polled
-            counted[Said(name, event.personal.provider_status)] += 1
+            counted[Said(self.names[stream_id], event.personal.provider_status)] += 1
 
     def compare(self, sent: Iterable[Callback], acked: set[Said]) -> tuple[list[str], dict[str, int]]:
         """Return what is wrong with the log given what clients know, and what is only worth counting."""

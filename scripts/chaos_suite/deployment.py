@@ -47,8 +47,8 @@ def environ(
     home.mkdir(exist_ok=True)
     poll = {"account": ACCOUNT, "secret": TOKEN, "base_url": poll_url, "rate": 200.0, "walks": False}
     (home / "accounts.toml").write_text(toml(traffic.accounts(poll)), "utf-8")
-    made = environment(database_url, home)
-    if planted is not None:
+    made = environment(database_url, home, **settings)
+    if planted is not None and (PLANTED / planted.replace("-", "_")).is_dir():
         made["PYTHONPATH"] = f"{PLANTED / planted.replace('-', '_')}:{ROOT}"
     return made
 
@@ -80,6 +80,10 @@ class Worker:
             self._process.wait()
             if not self._ending.wait(0.1):
                 self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def is_working(self) -> bool:
         return "status-ledger is working" in (self._home / "worker.log").read_text("utf-8", "replace")
@@ -178,9 +182,14 @@ class _Delivered(dict[str, Any]):
 
 @contextmanager
 def deployed(
-    *, workers: int = 2, planted: str | None = None, through_proxy: bool = False, data_dir: Path | None = None
+    *,
+    workers: int = 2,
+    planted: str | None = None,
+    through_proxy: bool = False,
+    data_dir: Path | None = None,
+    **settings: str,
 ) -> Iterator[Deployment]:
-    """Run everything; the service reaches its database through a proxy if wanted."""
+    """Run everything; the service reaches its database through a proxy if wanted. `planted` names a directory here."""
     with ExitStack() as stack:
         home = stack.enter_context(directory())
         postgres = stack.enter_context(EmbeddedPostgres(data_dir or home / "postgres"))
@@ -189,7 +198,7 @@ def deployed(
         provider.truth = _Delivered()
         stack.callback(provider.close)
         proxy = stack.enter_context(proxied(postgres.url)) if through_proxy else None
-        told = environ(proxy.url if proxy else postgres.url, home / "service", provider.url, planted)
+        told = environ(proxy.url if proxy else postgres.url, home / "service", provider.url, planted, **settings)
         arguments = ["ledger", "serve", "--port", "0", "--workers", str(workers), "--role", "web", "--no-migrate"]
         web = stack.enter_context(running(arguments, told, home / "service"))
         worker = Worker(told, home / "service")

@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from scripts.chaos_suite import crash, database, power, races, simulated
+from scripts.chaos_suite import crash, database, power, races, simulated, soak
 from scripts.chaos_suite.scenarios import Scenario
 
-SCENARIOS: Final[tuple[Scenario, ...]] = (simulated.SCENARIO, crash.SCENARIO, power.SCENARIO, races.SCENARIO, database.SCENARIO)
+SCENARIOS: Final[tuple[Scenario, ...]] = (
+    simulated.SCENARIO,
+    crash.SCENARIO,
+    power.SCENARIO,
+    races.SCENARIO,
+    database.SCENARIO,
+    soak.SCENARIO,
+)

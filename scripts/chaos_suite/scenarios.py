@@ -25,6 +25,7 @@ class Result(msgspec.Struct, kw_only=True):
     figures: dict[str, Any] = {}
     violations: list[str] = []
     shortfalls: list[str] = []
+    curve: list[dict[str, Any]] = []  #: how things stood again and again, where that is of interest
 
     def require(self, what: str, least: float) -> None:
         """Note a shortfall unless this figure is as high as it must be."""

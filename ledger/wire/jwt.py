@@ -8,6 +8,7 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -28,15 +29,20 @@ def claims_of(token: bytes, secrets: Iterable[bytes], allowed: Collection[str]) 
     """Return the claims of a token that one of the secrets signed by one of the allowed algorithms; None otherwise."""
     head, _, given = token.rpartition(b".")
     header, _, payload = head.partition(b".")
-    told = _decoded(header) if len(token) <= TOKEN_BYTES_MAX else None
-    if told is None or "crit" in told:
+    name = _algorithm(header) if len(token) <= TOKEN_BYTES_MAX else None
+    if name is None or name not in allowed:
         return None
-    name = told.get("alg")
-    algorithm = ALGORITHMS.get(name) if isinstance(name, str) and name in allowed else None
-    if algorithm is None:
-        return None
+    algorithm = ALGORITHMS[name]
     expected = (_encoded(hmac.digest(secret, head, algorithm)) for secret in secrets)
     return _decoded(payload) if signature.matches_any(expected, [given]) else None
+
+
+@lru_cache(64)  # an issuer's tokens all have the same header
+def _algorithm(header: bytes) -> str | None:
+    """Return the algorithm that a token's header names; None for one that is not known, or demands an extension."""
+    told = _decoded(header)
+    name = None if told is None or "crit" in told else told.get("alg")
+    return name if isinstance(name, str) and name in ALGORITHMS else None
 
 
 def is_current(claims: Claims, received_at: datetime, leeway: timedelta = timedelta()) -> bool:

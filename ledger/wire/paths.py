@@ -5,6 +5,7 @@ decoded one level at a time, so a hostile value beside it costs nothing.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -51,12 +52,36 @@ def put(path: Path, value: bytes) -> bytes:
     return value
 
 
-def find(data: bytes | Raw, path: Path) -> Raw:
-    """Return the value at a path, undecoded; `null` if there is none."""
-    found: bytes | Raw = data
-    try:
-        for step in path:
-            found = _ELEMENTS.decode(found)[step] if isinstance(step, int) else _MEMBERS.decode(found)[step]
-    except (KeyError, IndexError, ValueError, RecursionError, OverflowError):
-        return ABSENT
-    return found if isinstance(found, Raw) else Raw(found)
+class Finder:
+    """Finds values in one piece of JSON; what several paths lead through is decoded once."""
+
+    def __init__(self, data: bytes | Raw) -> None:
+        self._found: dict[Path, bytes | Raw] = {(): data}
+        self._opened: dict[tuple[Path, type], Mapping[str, Raw] | Sequence[Raw]] = {}
+
+    def find(self, path: Path) -> Raw:
+        """Return the value at a path, undecoded; `null` if there is none."""
+        found = self._at(path)
+        return found if isinstance(found, Raw) else Raw(found)
+
+    def _at(self, path: Path) -> bytes | Raw:
+        found = self._found.get(path)
+        if found is None:
+            *_, step = path
+            try:
+                found = self._inside(path[:-1], type(step))[step]  # type: ignore[index]  # of a list or of an object
+            except (KeyError, IndexError):
+                found = ABSENT
+            self._found[path] = found
+        return found
+
+    def _inside(self, path: Path, kind: type) -> Mapping[str, Raw] | Sequence[Raw]:
+        """Return the elements or the members of the value at a path; none if it is neither."""
+        found = self._opened.get((path, kind))
+        if found is None:
+            try:
+                found = (_ELEMENTS if kind is int else _MEMBERS).decode(self._at(path))
+            except (ValueError, RecursionError, OverflowError):
+                found = {}
+            self._opened[path, kind] = found
+        return found

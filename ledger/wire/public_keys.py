@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 from cryptography.x509 import load_pem_x509_certificate
+from nacl.bindings import crypto_sign_BYTES, crypto_sign_open, crypto_sign_PUBLICKEYBYTES
+from nacl.exceptions import CryptoError
 
 #: Weaker keys prove nothing.
 RSA_BITS_MIN: Final = 2_048
@@ -21,19 +22,17 @@ _REMEMBERED: Final = 64
 
 def ed25519_matches(keys: Iterable[bytes], message: bytes, signature: bytes) -> bool:
     """Tell whether the owner of one of the keys (32 bytes each) signed the message."""
+    if len(signature) != crypto_sign_BYTES:
+        return False
+    signed = signature + message
     for key in keys:
-        try:
-            _ed25519_key(key).verify(signature, message)
-        except (InvalidSignature, ValueError):
-            continue
-        return True
+        if len(key) == crypto_sign_PUBLICKEYBYTES:
+            try:
+                crypto_sign_open(signed, key)
+            except CryptoError:
+                continue
+            return True
     return False
-
-
-@lru_cache(_REMEMBERED)
-def _ed25519_key(key: bytes) -> Ed25519PublicKey:
-    """Return a key to verify with. Raises ValueError for what is none."""
-    return Ed25519PublicKey.from_public_bytes(key)
 
 
 def rsa_sha1_matches(certificates: Iterable[bytes], message: bytes, signature: bytes) -> bool:

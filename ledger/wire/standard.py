@@ -25,7 +25,7 @@ def is_authentic(webhook: Webhook, account: Account, age_max: timedelta) -> bool
     text, signed_at = signed_text(webhook, account), header(webhook, "timestamp")
     if text is None or not signature.is_fresh_at(signed_at, webhook.received_at, age_max):
         return False
-    given = [each for value in webhook.headers.all(f"{_prefix(webhook)}-signature") for each in value.split()]
+    given = [each for value in _values(webhook, "signature") for each in value.split()]
     secrets = signature.usable(account.secrets)
     symmetric = (key for secret in secrets if (key := _secret(secret)))
     if signature.matches_any((b"v1," + signature.hmac_base64(key, text) for key in symmetric), given):
@@ -46,7 +46,7 @@ def signed_text(webhook: Webhook, account: Account) -> bytes | None:
 
 def header(webhook: Webhook, name: str) -> bytes | None:
     """Return one of the three headers, `id`, `timestamp` or `signature`, under either name."""
-    return webhook.headers.first(f"{_prefix(webhook)}-{name}")
+    return next(iter(_values(webhook, name)), None)
 
 
 def check_secret(secret: bytes, account: Account) -> str | None:
@@ -57,8 +57,10 @@ def check_secret(secret: bytes, account: Account) -> str | None:
     return None if _secret(secret) else "is no secret: whsec_ and the base64 form of 24 to 64 bytes"
 
 
-def _prefix(webhook: Webhook) -> str:
-    return next((each for each in PREFIXES if webhook.headers.all(f"{each}-signature")), PREFIXES[0])
+def _values(webhook: Webhook, name: str) -> list[bytes]:
+    """Return all values of a header, under the prefix that the request signs with."""
+    prefix = next((each for each in PREFIXES if webhook.headers.all(f"{each}-signature")), PREFIXES[0])
+    return webhook.headers.all(f"{prefix}-{name}")
 
 
 @lru_cache(256)

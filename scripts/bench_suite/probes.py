@@ -4,7 +4,6 @@ A rate is a number a second; names end in their unit.
 """
 
 import os
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -119,27 +118,11 @@ def ledger_batches(bench: Bench) -> Numbers:
 
 
 def ten_providers(bench: Bench) -> Numbers:
-    """Requests of ten providers in turns; of the cheapest one before and after; of one after another."""
+    """Requests of ten providers in turns, and of one of them alone, before and after."""
     alone = [_of_providers(bench, mixed.ALONE)]
     found = _of_providers(bench, mixed.SENDERS)
     alone.append(_of_providers(bench, mixed.ALONE))
-    return (
-        found
-        | {f"alone_{name}": sum(told[name] for told in alone) / len(alone) for name in found}
-        | {"each_rate": _one_after_another(bench)}
-    )
-
-
-def _one_after_another(bench: Bench) -> float:
-    """Return the rate at which as many requests of every provider are taken, if each has the service to itself."""
-    rates = []
-    with bench.databases.ledger() as url, servers.ledger(url, bench.directory) as server:
-        for sender in mixed.SENDERS:
-            file = mixed.write(bench.directory / "mixed", 9_000 * 3, [sender])
-            told = load.Sender(server.url, file)
-            told.send(64, 1)  # connections and prepared statements
-            rates.append(told.send(64, 1).rate)
-    return statistics.harmonic_mean(rates)
+    return found | {f"alone_{name}": sum(told[name] for told in alone) / len(alone) for name in found}
 
 
 def _of_providers(bench: Bench, senders: Sequence[mixed.Sender]) -> Numbers:

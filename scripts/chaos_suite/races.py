@@ -9,9 +9,8 @@ of what was recorded: event by event, and whatever the order where the order mus
 import http.client
 import json
 import threading
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from random import Random
@@ -77,9 +76,12 @@ class _Races:
         self._made, self._random = made, random
         self._events: dict[UUID, list[AnyEvent]] = defaultdict(list)
         self._log = oracle.Log(built, made.postgres.url, lambda stream_id, event: self._events[stream_id].append(event))
-        keys = {account: built.keys.create(account, channel, Style.UNIFIED)[1] for account, channel in _CHANNELS.items()}
         self._headers = {
-            account: {"x-octopods-auth": key, "content-type": "application/json"} for account, key in keys.items()
+            account: {
+                "x-octopods-auth": built.keys.create(account, channel, Style.UNIFIED)[1],
+                "content-type": "application/json",
+            }
+            for account, channel in _CHANNELS.items()
         }
         self._sent: list[Callback] = []
         self._checked: set[UUID] = set()
@@ -97,9 +99,7 @@ class _Races:
         with ThreadPoolExecutor(CLIENTS + _READERS + 1) as threads:
             watching = [threads.submit(self._watch, stories[each::_READERS], over) for each in range(_READERS)]
             polling = threads.submit(self._poll, over)
-            racing = [
-                threads.submit(self._race, self._random.sample(tellings, len(tellings))) for _ in range(CLIENTS)
-            ]
+            racing = [threads.submit(self._race, self._random.sample(tellings, len(tellings))) for _ in range(CLIENTS)]
             wrong = [what for each in racing for what in each.result()]
             over.set()
             polling.result()
@@ -244,7 +244,8 @@ class _Races:
         again = model.Message()
         for claim in sorted(claims):
             again = model.observe(again, claim)
-        if again.evidence != message.evidence or (message.conflict == "none" and model.view(again) != model.view(message)):
+        is_settled = message.conflict == "none"
+        if again.evidence != message.evidence or (is_settled and model.view(again) != model.view(message)):
             wrong.append("another order of the same claims ends otherwise")
         return wrong
 
@@ -259,7 +260,8 @@ class _Races:
         for event in self._events[leading[0]]:
             if isinstance(event, StatusObserved):
                 message = model.observe(message, _claim(event))
-        shown, expected = (told["status"], told["conflict"]), (_SHOWN.get(message.status, message.status), message.conflict)
+        shown = (told["status"], told["conflict"])
+        expected = (_SHOWN.get(message.status, message.status), message.conflict)
         wrong = [] if shown == expected else [f"{story.reference} is shown as {shown}, and recorded as {expected}"]
         self._seen["conflicts"] += message.conflict == "open"
         events = self._events[leading[0]]
@@ -286,7 +288,7 @@ class _Races:
                 self._violated(rounds, ["read models stayed behind"])
             done = self._made.command(*command)
             if done.returncode != 0:
-                self._violated(rounds, [f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"])
+                self._violated(rounds, [f"{' '.join(command)} ended with {done.returncode}: {done.stdout}"])
         result = self.result
         result.figures = {
             "rounds": rounds,

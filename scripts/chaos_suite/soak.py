@@ -37,7 +37,7 @@ _PATIENCE_SECONDS: Final = 10.0
 _SETTLE_SECONDS_MAX: Final = 60.0
 #: What the last third may be more than the first: of memory, of latency, of bytes an event.
 _MEMORY_FACTOR, _MEMORY_BYTES = 1.10, 24 * 2**20
-_P99_FACTOR, _P99_SECONDS = 2.0, 0.05
+_P99_FACTOR, _P99_MS = 2.0, 50.0
 _GROWTH_FACTOR: Final = 1.5
 #: Dead rows of a table: autovacuum begins at a fifth of its rows, and looks once a minute.
 _DEAD_SHARE, _DEAD_ROWS = 0.4, 20_000
@@ -63,6 +63,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     dead_rows: int  #: of all tables
     dead_share: float  #: of the table that has the most beyond `_DEAD_ROWS`
     told: int  #: requests that the endpoint has had
+
+
+Thirds = tuple[Sequence[Sample], Sequence[Sample]]
 
 
 def run(options: Options) -> Result:
@@ -220,11 +223,12 @@ class _Soak:
         third = len(warm) // 3
         first, last = warm[:third], warm[-third:]
         self.result.curve = [msgspec.to_builtins(each) for each in self._samples]
-        self._hold("memory of web", first, last, lambda each: each.web_bytes, _MEMORY_FACTOR, _MEMORY_BYTES)
-        self._hold("memory of the worker", first, last, lambda each: each.worker_bytes, _MEMORY_FACTOR, _MEMORY_BYTES)
-        self._hold("open files", first, last, lambda each: each.files, 1.1, 8)
-        self._hold("threads", first, last, lambda each: each.threads, 1.1, 4)
-        self._hold("p99 ms", first, last, lambda each: each.p99_ms, _P99_FACTOR, 1_000 * _P99_SECONDS)
+        thirds, memory = (first, last), {"factor": _MEMORY_FACTOR, "more": _MEMORY_BYTES}
+        self._hold("memory of web", thirds, lambda each: each.web_bytes, **memory)
+        self._hold("memory of the worker", thirds, lambda each: each.worker_bytes, **memory)
+        self._hold("open files", thirds, lambda each: each.files, factor=1.1, more=8)
+        self._hold("threads", thirds, lambda each: each.threads, factor=1.1, more=4)
+        self._hold("p99 ms", thirds, lambda each: each.p99_ms, factor=_P99_FACTOR, more=_P99_MS)
         grown = [(part[-1].database_bytes - part[0].database_bytes, part[-1].events - part[0].events)
                  for part in (first, last)]  # fmt: skip
         each = [round(size / max(1, events)) for size, events in grown]
@@ -240,16 +244,9 @@ class _Soak:
         if lag > _LAG_SECONDS_MAX * 2 * SENDERS * _RATE_EACH:
             self.result.violations.append(f"read models were {lag} events behind")
 
-    def _hold(
-        self,
-        name: str,
-        first: Sequence[Sample],
-        last: Sequence[Sample],
-        of: Callable[[Sample], float],
-        factor: float,
-        more: float,
-    ) -> None:
-        before, after = (statistics.median(map(of, part)) for part in (first, last))
+    def _hold(self, name: str, thirds: Thirds, of: Callable[[Sample], float], *, factor: float, more: float) -> None:
+        """The median of a third may become so many times as much, and so much more."""
+        before, after = (statistics.median(map(of, third)) for third in thirds)
         self.result.figures[name] = {"first": round(before, 1), "last": round(after, 1)}
         if after > factor * before + more:
             self.result.violations.append(f"{name}: {before:.1f} in the first third, {after:.1f} in the last")

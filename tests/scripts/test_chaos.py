@@ -103,8 +103,52 @@ def test_the_database_fails_in_every_way_and_the_service_goes_on(capsys) -> None
 def test_a_service_that_answers_before_the_commit_is_found(capsys) -> None:
     code = run("crash", "--rounds", "5", "--planted", "answers-first")
 
-    assert code == 3, capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert code == 3, told
+    assert "acknowledged statuses are not on record" in told
+
+
+def test_clients_contradict_each_other_at_once_and_every_message_is_what_the_specification_says(capsys) -> None:
+    code = run("races", "--rounds", "1")
+
+    assert code == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("planted", "found"),
+    [("forgetful", "are on record more than once"), ("last-word-wins", "and the specification says")],
+)
+def test_a_service_that_forgets_or_lets_the_last_word_win_is_found(planted: str, found: str, capsys) -> None:
+    code = run("races", "--rounds", "1", "--planted", planted)
+
+    out = capsys.readouterr().out
+    assert code == 3, out
+    assert found in out
+
+
+def test_what_was_acknowledged_survives_a_power_cut_and_a_database_that_does_not_sync_is_found(capsys) -> None:
+    code = run("power", "--rounds", "1")
+    told = capsys.readouterr().out
+    if "left out: " in told:
+        pytest.skip(told)
+
+    assert code == 0, told
+    assert run("power", "--rounds", "2", "--planted", "no-fsync") == 3
     assert "acknowledged statuses are not on record" in capsys.readouterr().out
+
+
+def test_a_steady_load_is_borne(capsys) -> None:
+    code = run("soak", "--short")
+
+    assert code == 0, capsys.readouterr().out
+
+
+def test_a_service_that_keeps_something_of_every_callback_is_found(capsys) -> None:
+    code = run("soak", "--short", "--planted", "leaking")
+
+    told = capsys.readouterr().out
+    assert code == 3, told
+    assert "VIOLATION: memory of web" in told
 
 
 def test_the_simulation_is_a_scenario(capsys) -> None:

@@ -13,7 +13,7 @@ BODY = b'{"a": {"b": [10, {"c d": "x", "e.f": null}]}, "$": 1, "": 2}'
 
 
 def found(path: str, body: bytes = BODY) -> bytes:
-    return bytes(paths.find(body, paths.parse(path)))
+    return bytes(paths.Finder(body).find(paths.parse(path)))
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_a_value_is_found_under_any_names(steps: list[str | int]) -> None:
         value = {step: value} if isinstance(step, str) else [None] * step + [value]
     path = "".join(f'["{step}"]' if isinstance(step, str) else f"[{step}]" for step in steps)
 
-    assert bytes(paths.find(json.dumps(value).encode(), paths.parse(path))) == b'"here"'
+    assert bytes(paths.Finder(json.dumps(value).encode()).find(paths.parse(path))) == b'"here"'
 
 
 def test_a_value_may_be_looked_for_in_a_value_that_was_found() -> None:
-    inner = paths.find(BODY, paths.parse("a"))
+    inner = paths.Finder(BODY).find(paths.parse("a"))
 
-    assert bytes(paths.find(inner, paths.parse("b[0]"))) == b"10"
+    assert bytes(paths.Finder(inner).find(paths.parse("b[0]"))) == b"10"
     assert isinstance(inner, Raw)

@@ -143,6 +143,7 @@ class _Crash:
             "answers": answered,
             "503": answered.get("503", 0),
             "slowest answer s": round(self._journal.slowest_seconds, 2),
+            "that was a": self._journal.slowest_was,
             "first 200 after a kill, longest s": {kind: round(max(recovery[kind]), 2) for kind in sorted(recovery)},
             "caught up within s": round(max(self._caught_up, default=0.0), 2),
         }

@@ -12,6 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import cycle
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -141,7 +142,8 @@ class _Races:
         """Register a message without its provider's id; return the request that tells it."""
         registration = json.dumps({"channel": "whatsapp", "recipient": "+12025550111"}).encode()
         telling = Telling("/v1/messages", registration, self._headers[META])
-        status, told = _exchange(self._connection(), telling)
+        with closing(self._connection()) as connection:
+            status, told = _exchange(connection, telling)
         if status != 201:
             raise RuntimeError(f"a registration was answered {status}")
         body = json.dumps({"provider_message_id": reference, "provider_status": "sent"}).encode()
@@ -216,10 +218,9 @@ class _Races:
         for stream_id in self._events.keys() - self._checked:
             wrong += self._fold(self._events[stream_id])
         self._checked = set(self._events)
-        connection = self._connection()
-        for story in stories:
-            wrong += self._as_recorded(connection, story)
-        connection.close()
+        with closing(self._connection()) as connection:
+            for story in stories:
+                wrong += self._as_recorded(connection, story)
         return wrong
 
     def _fold(self, events: list[AnyEvent]) -> list[str]:
@@ -272,10 +273,9 @@ class _Races:
         return wrong
 
     def _redelivered(self) -> float:
-        connection = self._connection()
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
+        with closing(self._connection()) as connection:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
         lines = (line for line in text.splitlines() if line.startswith("ledger_redelivered_total"))
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 

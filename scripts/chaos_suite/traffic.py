@@ -120,6 +120,7 @@ class Journal:
         self.acked: set[Said] = set()
         self.answers = Counter[str]()
         self.slowest_seconds = 0.0
+        self.slowest_was = ""  #: what was answered then
         self.wrong: list[str] = []
         self._kills: list[tuple[str, float]] = []
         self.recovery: dict[str, list[float]] = {}
@@ -144,8 +145,8 @@ class Journal:
         now = time.monotonic()
         with self.lock:
             self.answers[str(status or "none")] += 1
-            if status is not None:
-                self.slowest_seconds = max(self.slowest_seconds, now - begun)
+            if status is not None and now - begun > self.slowest_seconds:
+                self.slowest_seconds, self.slowest_was = now - begun, f"{status}"
             if status == 200:
                 self.acked.update(callback.says)
                 for kind, at in [kill for kill in self._kills if kill[1] < begun]:

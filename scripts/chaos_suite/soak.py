@@ -31,6 +31,7 @@ from tests.outbound.receiver import Receiver, answers, receiving
 SENDERS: Final = 6
 _RATE_EACH: Final = 15.0  #: callbacks a second of each sender
 _SHORT_SECONDS: Final = 24.0
+_STEADY_SECONDS: Final = 300.0
 _SAMPLES: Final = 60  #: a run, at least a second apart
 _TWICE: Final = 0.05
 _PATIENCE_SECONDS: Final = 10.0
@@ -39,6 +40,8 @@ _SETTLE_SECONDS_MAX: Final = 60.0
 _MEMORY_FACTOR, _MEMORY_BYTES = 1.10, 24 * 2**20
 _P99_FACTOR, _P99_MS = 2.0, 50.0
 _GROWTH_FACTOR: Final = 1.5
+#: A machine that stands still for some seconds is not the service's fault.
+_REFUSED_SHARE: Final = 0.005
 #: Dead rows of a table: autovacuum begins at a fifth of its rows, and looks once a minute.
 _DEAD_SHARE, _DEAD_ROWS = 0.4, 20_000
 _LAG_SECONDS_MAX: Final = 5.0
@@ -214,7 +217,7 @@ class _Soak:
         }
         self.result.require("acked", self._samples[-1].seconds * SENDERS * _RATE_EACH / 2)
         self.result.require("told", self._samples[-1].seconds)
-        if self._refused:
+        if self._refused > _REFUSED_SHARE * self.result.figures["requests"]:
             violations.append(f"{self._refused} requests were refused")
 
     def _compare_thirds(self) -> None:
@@ -228,7 +231,8 @@ class _Soak:
         self._hold("memory of the worker", thirds, lambda each: each.worker_bytes, **memory)
         self._hold("open files", thirds, lambda each: each.files, factor=1.1, more=8)
         self._hold("threads", thirds, lambda each: each.threads, factor=1.1, more=4)
-        self._hold("p99 ms", thirds, lambda each: each.p99_ms, factor=_P99_FACTOR, more=_P99_MS)
+        if self._samples[-1].seconds >= _STEADY_SECONDS:  # one percent of less would be a handful of requests
+            self._hold("p99 ms", thirds, lambda each: each.p99_ms, factor=_P99_FACTOR, more=_P99_MS)
         grown = [(part[-1].database_bytes - part[0].database_bytes, part[-1].events - part[0].events)
                  for part in (first, last)]  # fmt: skip
         each = [round(size / max(1, events)) for size, events in grown]

@@ -68,8 +68,7 @@ class _Crash:
         began = time.monotonic()
         moments = sorted(self._random.uniform(0.3, 0.8 * _ROUND_SECONDS) for _ in range(self._random.randint(1, 3)))
         with ThreadPoolExecutor(CLIENTS) as threads:
-            until = began + _ROUND_SECONDS + _SETTLE_SECONDS_MAX
-            runs = [threads.submit(client.run, going, until) for client in self._clients]
+            runs = [threads.submit(client.run, going, _SETTLE_SECONDS_MAX) for client in self._clients]
             pause = threading.Event()
             for moment in moments:
                 pause.wait(max(0.0, began + moment - time.monotonic()))

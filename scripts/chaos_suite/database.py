@@ -239,8 +239,7 @@ class _Fire:
         going.set()
         before, self.journal.slowest_seconds = self.journal.answers.copy(), 0.0
         with ThreadPoolExecutor(CLIENTS) as threads:
-            until = time.monotonic() + 2 * _CALM_SECONDS + trouble.seconds + _SETTLE_SECONDS_MAX
-            runs = [threads.submit(client.run, going, until) for client in self._clients]
+            runs = [threads.submit(client.run, going, _SETTLE_SECONDS_MAX) for client in self._clients]
             _last(_CALM_SECONDS)
             trouble.act(self._made, trouble.seconds)
             self.journal.note_kill(trouble.name)

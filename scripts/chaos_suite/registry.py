@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from scripts.chaos_suite import crash, database, power, races, simulated, soak
+from scripts.chaos_suite import crash, database, power, races, simulated, soak, upgrade
 from scripts.chaos_suite.scenarios import Scenario
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
@@ -11,5 +11,6 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     power.SCENARIO,
     races.SCENARIO,
     database.SCENARIO,
+    upgrade.SCENARIO,
     soak.SCENARIO,
 )

@@ -111,6 +111,9 @@ def campaign(random: Random, sender: int) -> Iterator[Callback]:
             del waiting[:count]
 
 
+Address = tuple[str, int]
+
+
 class Journal:
     """What clients were answered. Thread-safe."""
 
@@ -161,19 +164,35 @@ class Journal:
 class Client:
     """One sender. Sends while `going`, sends again what was not taken, and ends when told to and nothing is left."""
 
-    def __init__(self, address: tuple[str, int], journal: Journal, random: Random, number: int) -> None:
-        self._address = address
+    def __init__(
+        self, address: Address, journal: Journal, random: Random, number: int, other: Address | None = None
+    ) -> None:
+        """What is sent twice goes to the `other` address as well, if there is one."""
         self._journal = journal
         self._random = random
         self._campaign = campaign(random, number)
+        self._left: list[http.client.HTTPConnection] = []  #: one of them may still wait for an answer
         self._again: list[tuple[float, int, int, Callback]] = []
         self._numbers = itertools.count()
-        self._connections = [http.client.HTTPConnection(*address, timeout=_PATIENCE_SECONDS) for _ in range(2)]
+        self._connections: list[http.client.HTTPConnection] = []
+        self.turn_to(address, other)
 
-    def run(self, going: threading.Event, until: float) -> int:
-        """Send new callbacks until `going` is cleared, and old ones until none waits; return how many still do."""
-        pause = threading.Event()
-        while going.is_set() or (self._again and time.monotonic() < until):
+    def turn_to(self, address: Address, other: Address | None = None) -> None:
+        """Send to another address from now on, what is to be repeated too."""
+        before = self._connections
+        self._connections = [
+            http.client.HTTPConnection(*each, timeout=_PATIENCE_SECONDS) for each in (address, other or address)
+        ]
+        self._left += before
+
+    def run(self, going: threading.Event, settle_seconds: float) -> int:
+        """Send new callbacks until `going` is cleared, and old ones until none waits; return how many still do then."""
+        pause, until = threading.Event(), 0.0
+        while going.is_set() or self._again:
+            if not going.is_set():
+                until = until or time.monotonic() + settle_seconds
+                if time.monotonic() >= until:
+                    break
             if self._again and self._again[0][0] <= time.monotonic():
                 _, _, attempt, callback = heapq.heappop(self._again)
                 self._deliver(callback, attempt)
@@ -222,5 +241,5 @@ class Client:
         return status
 
     def close(self) -> None:
-        for connection in self._connections:
+        for connection in (*self._connections, *self._left):
             connection.close()

@@ -137,6 +137,20 @@ def test_what_was_acknowledged_survives_a_power_cut_and_a_database_that_does_not
     assert "acknowledged statuses are not on record" in capsys.readouterr().out
 
 
+def test_an_earlier_release_serves_beside_this_one_while_the_schema_is_migrated(capsys) -> None:
+    code = run("upgrade", "--short")
+
+    assert code == 0, capsys.readouterr().out
+
+
+def test_a_migration_that_the_earlier_release_cannot_live_with_is_found(capsys) -> None:
+    code = run("upgrade", "--short", "--planted", "not-additive")
+
+    told = capsys.readouterr().out
+    assert code == 3, told
+    assert "nothing was taken while both served" in told
+
+
 def test_a_steady_load_is_borne(capsys) -> None:
     code = run("soak", "--short")
 

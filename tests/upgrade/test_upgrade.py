@@ -25,7 +25,7 @@ from ledger.store.postgres import cluster
 from tests.http.callbacks import meta, meta_signed, meta_status, only, send, twilio
 from tests.plugins.ledger import OpenLedger, Pen
 from tests.plugins.postgres import on_database
-from tests.plugins.service import Service, Starter, eventually
+from tests.plugins.service import Service, Starter, environment, eventually
 from tests.projections import rebuilding
 from tests.statements import says
 
@@ -217,3 +217,29 @@ def test_writers_of_then_go_on_while_the_database_is_migrated(old_database, open
     assert all(loaded.version == 1 for loaded in pen.ledger.load(streams))
     assert rebuilding.differences(pen.ledger, *streams[:50]) == []
     pen.writer.close()
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("migrate",)], ids=" ".join)
+def test_what_a_later_version_has_written_is_refused_in_one_line(
+    database_url: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE ledger_constants SET value = value || ' observed.v9' WHERE name = 'event names'")
+    (tmp_path / "accounts.toml").write_text("", "utf-8")
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "ledger", *command],
+        env=environment(database_url, tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.returncode not in (0, -15)
+    assert "a later version has written to this database, in forms that this one cannot read (observed.v9)" in (
+        ended.stderr
+    )
+    assert "run that version again, or a later one" in ended.stderr
+    assert "Traceback" not in ended.stderr

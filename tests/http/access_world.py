@@ -166,7 +166,7 @@ class World:
 
 
 @contextmanager
-def a_world(start: Starter, database_url: str, *, sessions: bool = True, **settings: str) -> Iterator[World]:
+def a_world(start: Starter, database_url: str, *, sessions: bool = True, **settings: Any) -> Iterator[World]:
     with ExitStack() as stack:
         receiver = stack.enter_context(receiving())
         service = start(

@@ -4,7 +4,8 @@
 Whatever an asker may not see must be answered exactly like what does not exist, and leave no trace.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,19 +54,29 @@ def test_whoever_may_not_is_answered_as_the_table_says_and_leaves_no_trace(world
         world.place(row, thing)
     before = world.recorded()
 
-    answers = {
-        (asker, thing): world.ask(asker, row, thing)
-        for asker in Asker
-        for thing in things(row)
-        if not is_let_through(row, asker, thing)
-    }
+    answers = refusals(world, row, Asker)
 
-    assert {cell: row.expected(*cell) for cell in answers} == {cell: each.status for cell, each in answers.items()}
+    assert unlike_the_table(row, answers) == {}
     assert before == world.recorded()
     for asker in Asker:
         assert_alike(row, asker, {thing: answer for (other, thing), answer in answers.items() if other is asker})
     if row in WITH_KEYS:
         assert answers[Asker.WRONG_KEY, Thing.ABSENT] == answers[Asker.NEARLY_KEY, Thing.ABSENT]
+
+
+def refusals(world: World, row: Row, askers: Iterable[Asker]) -> dict[tuple[Asker, Thing], Answer]:
+    """Ask for everything that an asker may not have."""
+    return {
+        (asker, thing): world.ask(asker, row, thing)
+        for asker in askers
+        for thing in things(row)
+        if not is_let_through(row, asker, thing)
+    }
+
+
+def unlike_the_table(row: Row, answers: Mapping[tuple[Asker, Thing], Answer]) -> dict[tuple[Asker, Thing], int]:
+    """Return the answers that have another status than they should."""
+    return {cell: answer.status for cell, answer in answers.items() if answer.status != row.expected(*cell)}
 
 
 def assert_alike(row: Row, asker: Asker, answers: dict[Thing, Answer]) -> None:
@@ -122,6 +133,26 @@ def test_methods_that_no_route_has_tell_nothing(world: World, method: str) -> No
 
         assert {answer.status for answer in answers} == {405}, row.path
         assert len({answer.body for answer in answers}) == 1, row.path
+
+
+PLANTED = Path(__file__).parent / "planted"
+
+
+def test_a_service_that_does_not_look_at_the_account_is_found(start_service: Starter, database_url: str) -> None:
+    with a_world(start_service, database_url, sessions=False, planted=PLANTED) as world:
+        found = {
+            (row.method, row.path): unlike_the_table(row, refusals(world, row, KEYS))
+            for row in ROWS
+            if row.names == "message" and row.gate is KEY
+        }
+
+    reading = found["GET", "/v1/messages/{message_id}"]
+    assert (reading[Asker.STRANGER_KEY, Thing.OWNERS], reading[Asker.OWNER_KEY, Thing.STRANGERS]) == (200, 200)
+    assert {cell[0] for cells in found.values() for cell in cells} <= {
+        Asker.STRANGER_KEY,
+        Asker.OWNER_KEY,
+        Asker.CHANNEL_KEY,
+    }
 
 
 # The rate limit -------------------------------------------------------------------------------------------------------

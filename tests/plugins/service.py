@@ -253,10 +253,11 @@ def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
         clock: Path | None = None,
         intercom: Mapping[str, Any] | None = None,
         users: AccountTables | None = None,
+        planted: Path | None = None,
         **settings: str,
     ) -> Service:
         """`clock` is a file that tells the server's clock for webhooks; `intercom` and `users` tables of the accounts
-        file.
+        file; `planted` a directory with a `sitecustomize` that puts an error into the server.
         """
         directory = directory or make_directory()
         tables = toml(accounts) + (_table("intercom", intercom) + "\n" if intercom else "")
@@ -266,6 +267,8 @@ def starting(make_directory: Callable[[], Path]) -> Iterator[Starter]:
         environ = environment(database_url, directory, **settings)
         if clock is not None:
             environ[CLOCK_FILE] = str(clock)
+        if planted is not None:
+            environ["PYTHONPATH"] = f"{planted}:{ROOT}"
         module = "ledger" if clock is None else "tests.plugins.clocked"
         started.append(Service(database_url, directory, environ, arguments, module=module))
         return started[-1]

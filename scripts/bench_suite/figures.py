@@ -136,7 +136,7 @@ FIGURES: Final = (
     Figure(
         name="ten_providers",
         title="durable callbacks of ten providers in turns, 1 worker, 64 connections",
-        against="of Meta alone, before and after",
+        against="of Meta alone, by turns",
         value="ten_providers.rate",
         limit="ten_providers.alone_rate",
         reach=0.9,

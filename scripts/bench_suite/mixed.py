@@ -96,11 +96,11 @@ def _request(sender: Sender, message_id: str, step: int, at: int) -> Webhook:
     return sender.sign(content, _SECRET.encode(), at)
 
 
-def write(file: Path, total: int, senders: Sequence[Sender] = SENDERS) -> Callbacks:
-    """Write a file of requests, as `callbacks.write` does."""
+def write(file: Path, total: int, senders: Sequence[Sender] = SENDERS, *, first: int = 0) -> Callbacks:
+    """Write a file of requests, as `callbacks.write` does, from a block of messages on."""
     size = 0
     with file.open("wb", buffering=1 << 20) as out:
-        for number, webhook in enumerate(requests(total, senders)):
+        for number, webhook in enumerate(requests(total, senders, first=first)):
             provider = _BY_NAME[senders[number % len(senders)].case].provider.name
             query = f"?{webhook.query.decode()}" if webhook.query else ""
             head = f"{webhook.method} /webhooks/{provider}-mixed{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()

@@ -6,7 +6,7 @@ A rate is a number a second; names end in their unit.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +65,9 @@ class Bench(NamedTuple):
 
 Probe = Callable[[Bench], Numbers]
 
+#: Of figures that are compared by turns: an odd number, so that one is in the middle.
+_PAIRS: Final = 9
+
 
 # Callbacks over HTTP --------------------------------------------------------------------------------------------------
 
@@ -77,14 +80,13 @@ def _hook(
     *,
     alone: bool = False,
     batches: bool = False,
-    callbacks_: callbacks.Callbacks | None = None,
 ) -> Numbers:
     """Send callbacks after a second to warm up; `alone` also times a single caller.
 
     64 bodies of 100 statuses may be more than a slow machine writes within the time a request may wait: some are then
     refused, as they should be, and do not count.
     """
-    file = callbacks_ or (bench.batches if batches else bench.single)
+    file = bench.batches if batches else bench.single
     sender, found = load.Sender(server.url, file), Numbers()
     if alone:
         sender.send(1, 1)
@@ -118,18 +120,30 @@ def ledger_batches(bench: Bench) -> Numbers:
 
 
 def ten_providers(bench: Bench) -> Numbers:
-    """Requests of ten providers in turns, and of one of them alone, before and after."""
-    alone = [_of_providers(bench, mixed.ALONE)]
-    found = _of_providers(bench, mixed.SENDERS)
-    alone.append(_of_providers(bench, mixed.ALONE))
-    return found | {f"alone_{name}": sum(told[name] for told in alone) / len(alone) for name in found}
-
-
-def _of_providers(bench: Bench, senders: Sequence[mixed.Sender]) -> Numbers:
-    """Send requests that are signed right before: most of them are good for some minutes only."""
-    file = mixed.write(bench.directory / "mixed", round(9_000 * (bench.seconds * 1.5 + 3)), senders)
+    """Send requests of ten providers, and of one of them alone, by turns to one server; of all pairs, return the one
+    in the middle. Requests are signed right before: most of them are good for some minutes only.
+    """
+    each = max(1, round(bench.seconds / 4))
+    enough = round(7_000 * each * (_PAIRS + 1))
+    mix = mixed.write(bench.directory / "mixed", enough)
+    alone = mixed.write(bench.directory / "alone", enough, mixed.ALONE, first=enough)
     with bench.databases.ledger() as url, servers.ledger(url, bench.directory) as server:
-        return _recorded(url, _hook(bench, server, url, 64, callbacks_=file))
+        senders = {"": load.Sender(server.url, mix), "alone_": load.Sender(server.url, alone)}
+        pairs = [_pair(server, senders, each, number) for number in range(_PAIRS + 1)][1:]
+        sent = sum(sender.acknowledged for sender in senders.values())
+        _recorded(url, {"sent": float(sent)})
+    return sorted(pairs, key=lambda pair: pair["rate"] / pair["alone_rate"])[_PAIRS // 2]
+
+
+def _pair(server: servers.Server, senders: Mapping[str, load.Sender], seconds: float, number: int) -> Numbers:
+    """Send with each sender, the other one first every second time."""
+    found = Numbers()
+    for name, sender in list(senders.items())[:: -1 if number % 2 else 1]:
+        before = server.cpu_seconds()
+        sample = sender.send(64, seconds)
+        found[f"{name}rate"] = sample.rate
+        found[f"{name}web_us"] = (server.cpu_seconds() - before) / sample.requests * 1e6
+    return found
 
 
 def _recorded(url: str, found: Numbers) -> Numbers:

@@ -15,6 +15,7 @@ from typing import Final
 
 import psycopg
 
+from ledger.store.polls import LEASE_SECONDS
 from scripts.chaos_suite import oracle
 from scripts.chaos_suite.deployment import Deployment, deployed, parts
 from scripts.chaos_suite.scenarios import Options, Result, Scenario, say
@@ -119,7 +120,8 @@ class _Crash:
                 (left,) = connection.execute(_POLLS_LEFT.encode()).fetchone() or (1,)
             return bool(left == 0)
 
-        if not oracle.wait(asked, oracle.CATCH_UP_SECONDS_MAX):
+        # What a poller was at when it was killed is asked about by another one once its lease is over.
+        if not oracle.wait(asked, LEASE_SECONDS + oracle.CATCH_UP_SECONDS_MAX):
             self._violated(0, ["the poller did not ask about every message that was due"])
         self._violated(0, self._log.read())
 

@@ -6,7 +6,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 import msgspec
@@ -143,6 +143,12 @@ def tune() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
+@lru_cache(1)
+def _master_key(key: Secret, other: Secret | None) -> MasterKey:
+    """Return one for all parts of a process: the data keys that it remembers take 45 MB."""
+    return MasterKey(key, other)
+
+
 def build(told: Settings, database_url: str, *, pool_size: int = 8) -> Parts:
     """Build the parts over a migrated database. Raises WrongSecret and StoreUnavailable."""
     assert told.master_key is not None  # noqa: S101  # with_secrets ran
@@ -152,7 +158,7 @@ def build(told: Settings, database_url: str, *, pool_size: int = 8) -> Parts:
         database_url,
         partitions=told.partitions,
         names=names,
-        master_key=MasterKey(told.master_key, told.master_key_other),
+        master_key=_master_key(told.master_key, told.master_key_other),
         pool_size=pool_size,
     )
     secrets = {

@@ -340,10 +340,9 @@ def _content_type(headers: Headers, intake: Intake) -> str:
     """Return the media type, lower case, without parameters. Absent is accepted: the adapter looks at the body."""
     if headers.first("content-encoding") not in (None, b"", b"identity"):
         raise Problem("content_type_unsupported", "Compressed bodies are not accepted.")
-    told = headers.first("content-type")
-    if told is None:
+    media_type = headers.media_type()
+    if media_type is None:
         return ""
-    media_type = told.split(b";", 1)[0].strip().lower().decode("latin-1")
     if media_type not in intake.provider.content_types:
         accepted = ", ".join(sorted(intake.provider.content_types))
         raise Problem("content_type_unsupported", f"This account accepts {accepted}.")

@@ -106,7 +106,7 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
     options, body = _options(account), webhook.body
     listed = decoding.json_items(body)
     items = listed if options.items is None else _list(paths.Finder(body).find(paths.parse(options.items)))
-    name = decoding.word((standard.header(webhook, "id") or b"").decode("latin-1"))
+    name = decoding.word((standard.id_of(webhook) or b"").decode("latin-1"))
     batch, reading = decoding.Batch(), _Reading(options, body)
     for number, item in enumerate(items):
         event_id = f"{name}#{number}" if name and len(items) > 1 else name

@@ -17,8 +17,9 @@ time of a status: it stays text, like the carrier's date. So an answer that says
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -216,13 +217,12 @@ def _signed_texts(webhook: Webhook) -> list[bytes]:
             pairs = set(decoding.form_fields(webhook.body))
         except Malformed:
             return []
-        fields = b"".join(name + value for name, value in sorted(pairs))
+        fields = b"".join([name + value for name, value in sorted(pairs)])
     return [url + fields for url in _signed_urls(webhook.url)]
 
 
 def _is_form(headers: Headers) -> bool:
-    media_type, _, _ = (headers.first("content-type") or b"").partition(b";")
-    return media_type.strip().lower() == FORM.encode()
+    return headers.media_type() == FORM
 
 
 def _algorithm(headers: Headers) -> signature.Algorithm | None:
@@ -235,14 +235,15 @@ def _algorithm(headers: Headers) -> signature.Algorithm | None:
     return "sha256" if algorithms == [b"HMAC_SHA256"] else None
 
 
-def _signed_urls(url: str) -> list[bytes]:
+@lru_cache(256)  # nearly always an account's own
+def _signed_urls(url: str) -> Sequence[bytes]:
     """Return what Twilio may have signed: no user info, no fragment; with its port and without, as the SDKs try."""
     parts = _URL.fullmatch(url)
     if parts is None:
-        return []
+        return ()
     base, port, rest = f"{parts['scheme']}://{parts['host']}", parts["port"], parts["rest"] or ""
     default = _DEFAULT_PORTS[parts["scheme"].lower()]
-    return [f"{base}{named}{rest}".encode("utf-8", "replace") for named in ("", f":{port or default}")]
+    return tuple(f"{base}{named}{rest}".encode("utf-8", "replace") for named in ("", f":{port or default}"))
 
 
 def whole(item: bytes, _account: Account) -> bytes:

@@ -9,6 +9,7 @@ neighbours: it goes to `Parsed.unreadable`.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -92,11 +93,21 @@ class Headers:
         found = self._by_name().get(name.encode())
         return None if found is None else found[0]
 
+    def media_type(self) -> str | None:
+        """Return what the body is, lower case, without parameters; None if nobody says."""
+        told = self.first("content-type")
+        return None if told is None else _media_type(told)
+
     def _by_name(self) -> dict[bytes, list[bytes]]:
         if not self._values:
             for name, value in self._raw:
                 self._values.setdefault(name, []).append(value)
         return self._values
+
+
+@lru_cache(64)  # there are few
+def _media_type(content_type: bytes) -> str:
+    return content_type.split(b";", 1)[0].strip().lower().decode("latin-1")
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ id with a dot is refused, as the specification demands: the dot is what separate
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from ledger.wire import public_keys, signature
 from ledger.wire.contract import Account, Webhook
@@ -22,10 +22,11 @@ SECRET, PUBLIC_KEY = b"whsec_", b"whpk_"
 
 def is_authentic(webhook: Webhook, account: Account, age_max: timedelta) -> bool:
     """Check one of the signatures over id, time and body, no older than that."""
-    text, signed_at = signed_text(webhook, account), header(webhook, "timestamp")
-    if text is None or not signature.is_fresh_at(signed_at, webhook.received_at, age_max):
+    told = _told(webhook)
+    text = _signed_text(told, webhook.body)
+    if text is None or not signature.is_fresh_at(told.timestamp, webhook.received_at, age_max):
         return False
-    given = [each for value in _values(webhook, "signature") for each in value.split()]
+    given = [each for value in told.signatures for each in value.split()]
     secrets = signature.usable(account.secrets)
     symmetric = (key for secret in secrets if (key := _secret(secret)))
     if signature.matches_any((b"v1," + signature.hmac_base64(key, text) for key in symmetric), given):
@@ -40,13 +41,18 @@ def _is_signed_by_owner(text: bytes, given: Sequence[bytes], keys: Sequence[byte
 
 def signed_text(webhook: Webhook, account: Account) -> bytes | None:
     """Return id, time and body, joined by dots; None without an id, or with one that has a dot."""
-    name, signed_at = header(webhook, "id"), header(webhook, "timestamp")
-    return None if not name or not signed_at or b"." in name else b".".join((name, signed_at, webhook.body))
+    return _signed_text(_told(webhook), webhook.body)
 
 
-def header(webhook: Webhook, name: str) -> bytes | None:
-    """Return one of the three headers, `id`, `timestamp` or `signature`, under either name."""
-    return next(iter(_values(webhook, name)), None)
+def _signed_text(told: "_Told", body: bytes) -> bytes | None:
+    if not told.id or not told.timestamp or b"." in told.id:
+        return None
+    return b".".join((told.id, told.timestamp, body))
+
+
+def id_of(webhook: Webhook) -> bytes | None:
+    """Return what identifies a request across its repetitions."""
+    return _told(webhook).id
 
 
 def check_secret(secret: bytes, account: Account) -> str | None:
@@ -57,10 +63,21 @@ def check_secret(secret: bytes, account: Account) -> str | None:
     return None if _secret(secret) else "is no secret: whsec_ and the base64 form of 24 to 64 bytes"
 
 
-def _values(webhook: Webhook, name: str) -> list[bytes]:
-    """Return all values of a header, under the prefix that the request signs with."""
-    prefix = next((each for each in PREFIXES if webhook.headers.all(f"{each}-signature")), PREFIXES[0])
-    return webhook.headers.all(f"{prefix}-{name}")
+class _Told(NamedTuple):
+    """The three headers."""
+
+    id: bytes | None
+    timestamp: bytes | None
+    signatures: Sequence[bytes]
+
+
+def _told(webhook: Webhook) -> _Told:
+    """Read the headers under the names that the request signs with; under the present ones if it does not."""
+    headers = webhook.headers
+    prefix = next((each for each in PREFIXES if headers.first(f"{each}-signature") is not None), PREFIXES[0])
+    return _Told(
+        headers.first(f"{prefix}-id"), headers.first(f"{prefix}-timestamp"), headers.all(f"{prefix}-signature")
+    )
 
 
 @lru_cache(256)

@@ -38,6 +38,11 @@ class Server:
         self.url = url
 
     @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    @property
     def processes(self) -> list[psutil.Process]:
         main = psutil.Process(self._process.pid)
         return [main, *main.children(recursive=True)]

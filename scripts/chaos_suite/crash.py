@@ -105,10 +105,7 @@ class _Crash:
             self._violated(0, [f"read models were behind after {oracle.CATCH_UP_SECONDS_MAX:.0f} s"])
             return
         self._caught_up.append(took)
-        for command in (("rebuild", "all", "--dry-run", "--json"), ("verify", "--json")):
-            done = self._made.command(*command)
-            if done.returncode != 0:
-                self._violated(0, [f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"])
+        self._violated(0, self._made.wrong_in_derived())
 
     def _poll(self, url: str) -> None:
         with psycopg.connect(url, autocommit=True) as connection:

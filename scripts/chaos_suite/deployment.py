@@ -28,7 +28,7 @@ from tests.plugins.service import ROOT, environment, toml
 from tests.polling.provider import ACCOUNT, TOKEN, Twilio
 
 PLANTED: Final = Path(__file__).parent / "planted"
-_START_SECONDS_MAX, _END_SECONDS_MAX = 30.0, 15.0
+_START_SECONDS_MAX, _END_SECONDS_MAX, _COMMAND_SECONDS_MAX = 30.0, 15.0, 600.0
 
 
 @contextmanager
@@ -112,8 +112,7 @@ class Deployment:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.web.url.removeprefix("http://").rpartition(":")
-        return host, int(port)
+        return self.web.address
 
     def kill_web(self, which: int) -> bool:
         """Kill one of the processes that answer; tell whether there was one."""
@@ -148,17 +147,31 @@ class Deployment:
             with_suppressed_absence(lambda victim=victim: victim.send_signal(number))
         return True
 
-    def command(self, *arguments: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run a command of the product on this service."""
-        return subprocess.run(
-            [sys.executable, "-m", "ledger", *arguments],
-            env=self.environ,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
+    def wrong_in_derived(self) -> list[str]:
+        return wrong_in_derived(self.environ, self.home)
+
+
+def wrong_in_derived(environ: Mapping[str, str], home: Path) -> list[str]:
+    """Compare every read model with one made anew from the events, and verify the chain; return what does not fit."""
+    return [
+        *failed(environ, home, "rebuild", "all", "--dry-run", "--json"),
+        *failed(environ, home, "verify", "--json"),
+    ]
+
+
+def failed(environ: Mapping[str, str], home: Path, *arguments: str) -> list[str]:
+    """Run a command of the product, in an environment of a service; return how it ended, unless well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ledger", *arguments],
+        env=environ,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS_MAX,
+    )
+    told = f"{' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}"
+    return [told] if done.returncode else []
 
 
 def with_suppressed_absence(act: Any) -> None:

@@ -5,8 +5,6 @@ beside the others, and both get callbacks, some the same at once; the earlier on
 back, as after a release that is taken back. `tests/data/releases` has the earlier release's code as it was.
 """
 
-import subprocess
-import sys
 import tempfile
 import threading
 import zipfile
@@ -22,7 +20,7 @@ import psycopg
 from ledger.store.embedded import EmbeddedPostgres
 from scripts.bench_suite.servers import Server, running
 from scripts.chaos_suite import oracle
-from scripts.chaos_suite.deployment import Worker, directory, environ, parts
+from scripts.chaos_suite.deployment import Worker, directory, environ, failed, parts, wrong_in_derived
 from scripts.chaos_suite.scenarios import Options, Result, Scenario, say
 from scripts.chaos_suite.traffic import Address, Client, Journal
 from tests.plugins.service import ROOT
@@ -90,11 +88,11 @@ class _Rolling:
 
     def roll(self) -> None:
         """Upgrade, go back, and compare the log with what clients know."""
-        self._command(self._before, "migrate")
+        self.wrong += failed(self._before, self._home, "migrate")
         with ExitStack() as earlier:
             old = earlier.enter_context(self._serving(self._before, "earlier"))
             self._clients = [
-                Client(_address(old), self._journal, Random(self._random.random()), number) for number in range(CLIENTS)
+                Client(old.address, self._journal, Random(self._random.random()), number) for number in range(CLIENTS)
             ]
             self._stack.callback(lambda: [client.close() for client in self._clients])
             going = threading.Event()
@@ -113,7 +111,7 @@ class _Rolling:
         with self._phase(_BEFORE):
             pass
         with self._phase(_MIGRATED):
-            self._command(self._now, "migrate")
+            self.wrong += failed(self._now, self._home, "migrate")
             if self._planted == _NOT_ADDITIVE:
                 self._break_schema()
         self.figures["longest answer while migrating s"] = round(self._slowest, 2)
@@ -121,15 +119,15 @@ class _Rolling:
             self.wrong.append(f"an answer took {self._slowest:.1f} s while the schema was migrated")
         new = self._stack.enter_context(self._serving(self._now, "later"))
         with self._phase(_BESIDE):
-            self._turn(_address(old), _address(new))
-        self._turn(_address(new))
+            self._turn(old.address, new.address)
+        self._turn(new.address)
         earlier.close()
         with self._phase(_AFTER):
             pass
         back = self._stack.enter_context(self._serving(self._before, "back"))
         with self._phase(_BACK):
-            self._turn(_address(back), _address(new))
-        self._turn(_address(new))
+            self._turn(back.address, new.address)
+        self._turn(new.address)
 
     def _turn(self, *addresses: Address) -> None:
         """Let clients send to these addresses, half of them to each first."""
@@ -170,19 +168,6 @@ class _Rolling:
             connection.execute("ALTER TABLE current_status ADD COLUMN planted integer NOT NULL DEFAULT 0")
             connection.execute("ALTER TABLE current_status ALTER COLUMN planted DROP DEFAULT")
 
-    def _command(self, environment: Mapping[str, str], *arguments: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "ledger", *arguments],
-            env=environment,
-            cwd=self._home,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        if done.returncode != 0:
-            self.wrong.append(f"{' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
-
     def _compare(self, runs: list[Future[int]]) -> None:
         left = sum(each.result() for each in runs)
         if left:
@@ -194,8 +179,7 @@ class _Rolling:
         self.wrong += found + self._journal.wrong
         if oracle.caught_up(self._url) is None:
             self.wrong.append("read models stayed behind")
-        for command in (("rebuild", "all", "--dry-run", "--json"), ("verify", "--json")):
-            self._command(self._now, *command)
+        self.wrong += wrong_in_derived(self._now, self._home)
         answers = self._journal.answers
         self.figures |= {"acked": len(self._journal.acked), **figures, "503": answers["503"], "none": answers["none"]}
 
@@ -208,11 +192,6 @@ def _unpacked(release: Path) -> Iterator[Path]:
         with zipfile.ZipFile(release) as archive:
             archive.extractall(place)
         yield place
-
-
-def _address(server: Server) -> Address:
-    host, _, port = server.url.removeprefix("http://").rpartition(":")
-    return host, int(port)
 
 
 SCENARIO: Final = Scenario(

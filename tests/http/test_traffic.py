@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
+from ledger.http import traffic
 from ledger.http.problems import Problem
 from ledger.http.traffic import Counter
 from ledger.store import refusals
@@ -65,3 +68,21 @@ def test_refusals_are_forgotten_after_a_day(ledger: Ledger) -> None:
 
     assert refusals.purge(ledger) == 1
     assert len(refusals.newest(ledger, ["meta-main"], 100)) == 2
+
+
+def test_while_the_database_is_away_no_more_minutes_are_kept_than_there_may_be(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "_KEPT_MAX", 3)
+    edge, minutes = Threadless(), iter(range(60))
+    counter = Counter(edge, ledger, lambda: NOW + timedelta(minutes=next(minutes)))  # type: ignore[arg-type]
+    edge.is_away = True
+    for _ in range(5):
+        counter.count("meta-main", 200)
+        asyncio.run(counter.hand_over())
+    edge.is_away = False
+
+    asyncio.run(counter.hand_over())
+
+    with ledger.reading() as cursor:
+        assert cursor.execute("SELECT count(*), sum(accepted) FROM webhook_traffic").fetchall() == [(3, 3)]

@@ -1,8 +1,9 @@
 """Processes are killed at random moments under load; what was acknowledged must be on record, once.
 
 A round: eight clients send for a moment, one to three victims die, the clients send again until everything is taken or
-given up, and the log is compared with what they were answered. Now and then, and in the end, every read model is
-compared with one made anew from the events, and the chain is verified.
+given up, and the log is compared with what they were answered, and the rows of the messages that were told of with
+their events; the chain is verified from where it was before. Now and then, and in the end, every read model is compared
+with one made anew from all events, and the whole chain is verified.
 """
 
 import threading
@@ -12,19 +13,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Final
+from uuid import UUID
 
 import psycopg
 
+from ledger.main import Parts
+from ledger.store import verifying
+from ledger.store.application import StoreUnavailable
 from ledger.store.polls import LEASE_SECONDS
+from ledger.store.verifying import Reached
 from scripts.chaos_suite import oracle
 from scripts.chaos_suite.deployment import Deployment, deployed, parts
 from scripts.chaos_suite.scenarios import Options, Result, Scenario, say
 from scripts.chaos_suite.traffic import POLLED, Client, Journal
+from tests.projections import rebuilding
 
 CLIENTS: Final = 8
 _ROUND_SECONDS: Final = 1.5
 #: After everything is up again, whatever a client still waits for must be taken by then.
 _SETTLE_SECONDS_MAX: Final = 40.0
+_AGREE_SECONDS_MAX: Final = 10.0
 _CHECK_EVERY: Final = 25
 #: What must have happened in a round, on average, for the round to prove anything.
 _ACKED_A_ROUND: Final = 60
@@ -36,7 +44,7 @@ def run(options: Options) -> Result:
     rounds = options.count(short=3, long=200)
     random, journal = Random(options.seed), Journal()
     with deployed(planted=options.planted) as made, parts(made.environ, made.postgres.url) as built:
-        crash = _Crash(made, oracle.Log(built, made.postgres.url), journal, random)
+        crash = _Crash(made, built, journal, random)
         for number in range(1, rounds + 1):
             crash.round(number)
             if number % _CHECK_EVERY == 0 or number == rounds:
@@ -48,8 +56,11 @@ def run(options: Options) -> Result:
 
 
 class _Crash:
-    def __init__(self, made: Deployment, log: oracle.Log, journal: Journal, random: Random) -> None:
-        self._made, self._log, self._journal, self._random = made, log, journal, random
+    def __init__(self, made: Deployment, built: Parts, journal: Journal, random: Random) -> None:
+        self._made, self._ledger, self._journal, self._random = made, built.ledger, journal, random
+        self._log = oracle.Log(built, made.postgres.url, lambda stream_id, _event: self._told.add(stream_id))
+        self._told: set[UUID] = set()  #: streams with events of this round
+        self._reached: dict[int, Reached] = {}  #: up to where the chain has been verified
         self._clients = [Client(made.address, journal, Random(random.random()), number) for number in range(CLIENTS)]
         self._ways: dict[str, Callable[[], bool]] = {
             "web": lambda: made.kill_web(random.randrange(2)),
@@ -94,7 +105,26 @@ class _Crash:
             return
         wrong = self._log.read()
         found, self._compared = self._log.compare(self._journal.sent, self._journal.acked)
-        self._violated(number, wrong + found + self._journal.wrong)
+        self._violated(number, wrong + found + self._journal.wrong + self._wrong_in_round())
+
+    def _wrong_in_round(self) -> list[str]:
+        """Compare rows with the events of messages that were told of, and verify what is new of the chain."""
+        wrong: list[str] = []
+
+        def is_right() -> bool:  # the poller may tell something between one look and the other
+            nonlocal wrong
+            try:
+                wrong = rebuilding.differences(self._ledger, *self._told)
+            except StoreUnavailable:  # a connection from before PostgreSQL was killed
+                return False
+            return not wrong
+
+        if self._told and not oracle.wait(is_right, _AGREE_SECONDS_MAX):
+            wrong = wrong or ["rows could not be compared with events"]
+        self._told.clear()
+        report = verifying.verify(self._made.postgres.url, begin=self._reached)
+        self._reached = report.reached
+        return wrong if report.fault is None else [*wrong, f"the chain: {report.fault.why} ({report.fault.place})"]
 
     def check_derived(self) -> None:
         """Let the poller end what it is due, wait for the read models, and compare them with new ones."""

@@ -190,7 +190,9 @@ def test_a_key_sees_its_own_account_and_channel_only(service, played):
     assert get(other, "failures")["items"] == []
     assert get(other, "latency")["items"] == []
     assert get(other, "stuck")["items"] == []
-    assert [item["account"] for item in get(other, "providers")["items"]] == ["meta-other"]
+    (health,) = get(other, "providers")["items"]
+    assert (health["account"], health["callbacks"], health["unrecognised"]) == ("meta-other", 0, 0)
+    assert (health["open_conflicts"], health["delay_p50"]) == (0, None)
     assert [item for item in other.get("/v1/attention").json()["items"] if item["kind"] != "parked_event"] == []
 
 

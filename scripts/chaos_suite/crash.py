@@ -36,7 +36,7 @@ _AGREE_SECONDS_MAX: Final = 10.0
 _CHECK_EVERY: Final = 25
 #: What must have happened in a round, on average, for the round to prove anything.
 _ACKED_A_ROUND: Final = 60
-_POLL_NOW: Final = "UPDATE poll_asks SET next_at = clock_timestamp()"
+_POLL_NOW: Final = "UPDATE poll_asks SET next_at = clock_timestamp() WHERE next_at > clock_timestamp()"
 _POLLS_LEFT: Final = f"SELECT count(*) FROM poll_asks WHERE account = '{POLLED}'"
 
 
@@ -138,12 +138,12 @@ class _Crash:
         self._violated(0, self._made.wrong_in_derived())
 
     def _poll(self, url: str) -> None:
-        with psycopg.connect(url, autocommit=True) as connection:
-            oracle.caught_up(url)
-            connection.execute(_POLL_NOW.encode())
+        oracle.caught_up(url)
 
         def asked() -> bool:
+            """Let all be due, again and again: what failed while PostgreSQL was away is put off when that is noticed."""
             with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(_POLL_NOW.encode())
                 (left,) = connection.execute(_POLLS_LEFT.encode()).fetchone() or (1,)
             return bool(left == 0)
 

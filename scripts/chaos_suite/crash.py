@@ -141,7 +141,7 @@ class _Crash:
         oracle.caught_up(url)
 
         def asked() -> bool:
-            """Let all be due, again and again: what failed while PostgreSQL was away is put off when that is noticed."""
+            """Let all be due, again and again: what failed while PostgreSQL was away is put off, and only then."""
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute(_POLL_NOW.encode())
                 (left,) = connection.execute(_POLLS_LEFT.encode()).fetchone() or (1,)

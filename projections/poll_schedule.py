@@ -99,16 +99,11 @@ class ScheduleWork:
 
 
 def _places(streams: Iterable[polls.Stream]) -> dict[str, arrays.Column]:
-    return polls.places(sorted(streams, key=_order))
-
-
-def _order(stream: polls.Stream) -> tuple[int, int]:
-    """One order for all: they would lock each other out."""
-    return stream[0], stream[1].int
+    return polls.places(sorted(streams, key=polls.order))
 
 
 def _columns(rows: Sequence[tuple[polls.Stream, str, Pending]]) -> dict[str, arrays.Column]:
-    told = sorted(rows, key=lambda row: _order(row[0]))
+    told = sorted(rows, key=lambda row: polls.order(row[0]))
     pending = [row for *_, row in told]
     return {
         **polls.places([stream for stream, *_ in told]),

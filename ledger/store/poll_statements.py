@@ -48,11 +48,18 @@ ON CONFLICT (partition, stream_id) DO UPDATE
    SET why = excluded.why, since = excluded.since, next_at = excluded.next_at, asked = 0, answer = NULL
  WHERE q.since < excluded.since
 """
+#: Before `DEQUEUE`: waits for whoever is settling one of these, so that the next statement sees what became of it. A
+#: row that changes while a statement runs is no longer where that statement looks for it.
+LOCK: Final = b"""
+SELECT FROM unnest(%(partitions)s, %(streams)s) AS s (partition, stream_id)
+ CROSS JOIN LATERAL (SELECT FROM poll_asks q
+                      WHERE q.partition = s.partition AND q.stream_id = s.stream_id LIMIT 1 FOR UPDATE) q
+"""
 DEQUEUE: Final = b"""
 DELETE FROM poll_asks WHERE ctid = ANY (ARRAY(
     SELECT q.place FROM unnest(%(partitions)s, %(streams)s) AS s (partition, stream_id)
      CROSS JOIN LATERAL (SELECT q.ctid AS place FROM poll_asks q
-                          WHERE q.partition = s.partition AND q.stream_id = s.stream_id LIMIT 1 FOR UPDATE) q))
+                          WHERE q.partition = s.partition AND q.stream_id = s.stream_id LIMIT 1) q))
 """
 ADOPT: Final = """
 INSERT INTO poll_asks AS q (partition, stream_id, account, why, since, next_at)

@@ -157,6 +157,7 @@ class Polls:
 
     def settle(self, batch: int, settled: Sequence[Settled]) -> int:
         """End a batch and return how many of its claims were still ours."""
+        settled = sorted(settled, key=lambda each: order((each.message.partition, each.message.stream_id)))
         rows = self._rows(
             statements.SETTLE,
             batch=batch,
@@ -365,7 +366,14 @@ def enqueue(cursor: Cursor[TupleRow], rows: Sequence[tuple[Stream, str, Pending]
             prepare=True,
         )
     if gone:
-        cursor.execute(statements.DEQUEUE, places(gone), prepare=True)
+        rows_of = places(sorted(gone, key=order))
+        cursor.execute(statements.LOCK, rows_of, prepare=True)
+        cursor.execute(statements.DEQUEUE, rows_of, prepare=True)
+
+
+def order(stream: Stream) -> tuple[int, int]:
+    """Return the place of a stream in the one order in which all lock rows: else they would lock each other out."""
+    return stream[0], stream[1].int
 
 
 def places(streams: Sequence[Stream]) -> dict[str, arrays.Column]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +13,11 @@ from ledger.ingest.writer import Job
 from ledger.store import polls
 from ledger.store.polls import Batch, Settled
 from projections import poll_schedule
+from tests.plugins.service import eventually
 from tests.polling.world import World
 
 MakeWorld = Callable[..., World]
+_WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -100,6 +103,45 @@ def test_a_new_reason_waits_for_the_question_under_way_and_is_not_settled_by_it(
     assert len(changed) == 1, "SM2 is over, SM1 has its new reason"
     due_world.clock.now += timedelta(seconds=10)
     assert [each.why for each in claim(due_world).messages] == ["conflict"]
+
+
+def test_a_message_leaves_the_queue_although_its_question_is_being_settled(due_world: World) -> None:
+    """The feed comes to a row that a poller has just changed: it waits for that, and removes what it has become."""
+    due_world.hear("SM1", "delivered")
+    due_world.hear("SM2", "failed", ErrorCode="30003")
+
+    with due_world.ledger.connect() as poller, ThreadPoolExecutor(1) as feed:
+        with poller.transaction():
+            poller.execute("UPDATE poll_asks SET answer = 'settling' WHERE account = %s", (due_world.account.name,))
+            following = feed.submit(due_world.follow)
+            eventually(lambda: due_world.rows(_WAITING), "the feed waits for the poller")
+        following.result()
+
+    assert queue(due_world) == []
+
+
+def test_feed_and_poller_change_the_queue_in_one_order(due_world: World) -> None:
+    """In two orders each would hold what the other waits for, once the third one lets go."""
+    world = due_world
+    first, second = sorted([world.stream("SM1"), world.stream("SM2")], key=lambda stream: stream.int)
+    for sid in ("SM1", "SM2"):
+        world.hear(sid, "delivered")
+    batch = claim(world)
+    settled = [Settled(each, asked=True, after=60.0) for each in batch.messages]
+    settled.sort(key=lambda each: each.message.stream_id == first)
+
+    with world.ledger.connect() as other, ThreadPoolExecutor(2) as threads:
+        with other.transaction():
+            other.execute("UPDATE poll_asks SET answer = 'held' WHERE stream_id = %s", (first,))
+            following = threads.submit(world.follow)
+            eventually(lambda: len(world.rows(_WAITING)) == 1, "the feed waits")
+            settling = threads.submit(world.polls.settle, batch.batch, settled)
+            eventually(lambda: len(world.rows(_WAITING)) == 2, "the poller waits")
+        following.result()
+        settling.result()
+
+    assert queue(world) == []
+    assert settled[0].message.stream_id == second
 
 
 def test_a_lease_written_under_a_clock_far_ahead_holds_nobody_up(due_world: World) -> None:

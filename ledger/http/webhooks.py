@@ -118,6 +118,7 @@ class Webhooks:
         self._count_answer = count
         self._refused = refused
         self._tasks: set[asyncio.Task[None]] = set()
+        self._complete: list[tuple[Admitted, bytes, Reply]] = []  #: requests that nobody has read yet
 
     def admit(self, name: str, method: str, query: bytes, headers: Headers) -> Admitted | Answer:
         """Look at a request's head. An answer means that whatever the body says, this is what it is told."""
@@ -143,7 +144,23 @@ class Webhooks:
         return Admitted(intake, method, query, headers, content_type)
 
     def take(self, admitted: Admitted, body: bytes, reply: Reply) -> None:
-        """Answer a complete request through `reply`, now or once it is committed."""
+        """Answer a complete request through `reply`, soon or once it is committed.
+
+        What comes in the same turn of the event loop is read account by account: a provider's code is then at hand for
+        all of its requests, which is cheaper where several providers call.
+        """
+        if not self._complete:
+            asyncio.get_running_loop().call_soon(self._take_all)
+        self._complete.append((admitted, body, reply))
+
+    def _take_all(self) -> None:
+        complete, self._complete = self._complete, []
+        if len(complete) > 1:
+            complete.sort(key=_account_of)
+        for admitted, body, reply in complete:
+            self._take(admitted, body, reply)
+
+    def _take(self, admitted: Admitted, body: bytes, reply: Reply) -> None:
         try:
             if admitted.method == "GET" and admitted.intake.provider.handshake is not None:
                 reply(self._handshake(admitted))
@@ -320,6 +337,10 @@ class Webhooks:
             return b"".join(chunks)
         finally:
             self.room.give_back(size)
+
+
+def _account_of(request: tuple[Admitted, bytes, Reply]) -> str:
+    return request[0].intake.account.name
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:

@@ -14,7 +14,8 @@ URL. Channels signs time, URL and body, and repeats a request with the time of t
 would lose reports. The older scheme has the same headers and signs the sorted query in place of the URL.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -74,22 +75,22 @@ class _Body(msgspec.Struct):
 
 
 class _Message(msgspec.Struct, rename="camel"):
-    id: Raw = ABSENT
-    message_id: Raw = ABSENT  #: of an interaction
-    status: Raw = ABSENT
-    type: Raw = ABSENT  #: of an interaction
-    reason: Raw = ABSENT
-    reference: Raw = ABSENT
-    receiver: Raw = ABSENT
-    last_status_at: Raw = ABSENT
-    created_at: Raw = ABSENT
-    channel_id: Raw = ABSENT
-    error: Raw = ABSENT
-    failure: Raw = ABSENT
+    id: object = None
+    message_id: object = None  #: of an interaction
+    status: object = None
+    type: object = None  #: of an interaction
+    reason: object = None
+    reference: object = None
+    receiver: object = None
+    last_status_at: object = None
+    created_at: object = None
+    channel_id: object = None
+    error: object = None
+    failure: object = None
 
 
 _body: Final = decoding.json_reader(_Body, "body")
-_message: Final = decoding.json_reader(_Message, "payload")
+_message: Final = decoding.lenient_reader(_Message, "payload")
 
 
 def parse(webhook: Webhook, account: Account) -> Parsed:
@@ -128,14 +129,14 @@ def _event(body: _Body, item: bytes) -> Observation | None:
         return None
     told = _message(body.payload)
     is_interaction = subject == INTERACTION
-    word = decoding.word(loose(told.type if is_interaction else told.status))
+    word = decoding.word(told.type if is_interaction else told.status)
     if is_interaction and (word or "").strip().lower() not in CLAIMS:
         return None  # a click, for instance
     word = decoding.required(word, "payload.status")
-    message_id = decoding.identifier(loose(told.message_id)) if is_interaction else decoding.identifier(loose(told.id))
-    message_id = decoding.required(message_id, "payload.id")
+    named = told.message_id if is_interaction else told.id
+    message_id = decoding.required(decoding.identifier(named), "payload.id")
     channel, transport = channels.place_of(kind)
-    contacts = member(loose(told.receiver), "contacts")
+    contacts = member(told.receiver, "contacts")
     contact = contacts[0] if isinstance(contacts, list) and contacts else None
     address = decoding.identifier(member(contact, "identifierValue"))
     claim = claim_of(CLAIMS, word)
@@ -145,28 +146,30 @@ def _event(body: _Body, item: bytes) -> Observation | None:
         provider_message_id=message_id,
         provider_status=word,
         claim=claim,
-        occurred_at=instants.iso8601(loose(told.created_at if is_interaction else told.last_status_at)),
+        occurred_at=instants.iso8601(told.created_at if is_interaction else told.last_status_at),
         error_code=code,
         error_text=text,
         channel=channel,
         transport=transport,
         recipient=decoding.recipient(address),
         recipient_raw=address,
-        provider_account=decoding.identifier(loose(told.channel_id)),
-        client_reference=decoding.text(loose(told.reference)),
+        provider_account=decoding.identifier(told.channel_id),
+        client_reference=decoding.text(told.reference),
         item=item,
     )
 
 
 def _error(told: _Message, claim: Claim) -> tuple[str | None, str | None]:
     """Return code and text, from wherever they are: `error` has several codes, older events have `failure`."""
-    error, failure = loose(told.error), loose(told.failure)
+    error, failure = told.error, told.failure
+    reason = told.reason if claim.status is Status.FAILED else None
+    if error is None and failure is None:
+        return None, decoding.text(reason)
     names = ("code", "meta_error_code", "carrier_error_code")
     codes = [member(error, name) for name in names] + [
         member(member(failure, "source"), "code"),
         member(failure, "code"),
     ]
-    reason = loose(told.reason) if claim.status is Status.FAILED else None
     texts = (member(error, "description"), member(failure, "description"), reason)
     return next(filter(None, map(decoding.identifier, codes)), None), next(
         filter(None, map(decoding.text, texts)), None
@@ -197,15 +200,13 @@ def _is_token_good(token: bytes, webhook: Webhook, secrets: list[bytes]) -> bool
     return covers_url and covers_body and jwt.is_current(claims, webhook.received_at, LEEWAY)
 
 
-def _signed_texts(webhook: Webhook, signed_at: bytes) -> list[bytes]:
-    """Return what Channels signs, and what the older scheme does: digests are raw bytes, not hexadecimal."""
-    try:
-        fields = sorted(decoding.form_fields(webhook.query), key=itemgetter(0))
-    except Malformed:
-        return []
-    places = (webhook.url, urlencode(fields))
+def _signed_texts(webhook: Webhook, signed_at: bytes) -> Iterator[bytes]:
+    """Return what Channels signs, then what the older scheme does: digests are raw bytes, not hexadecimal."""
     digest = sha256(webhook.body).digest()
-    return [b"\n".join((signed_at, place.encode("utf-8", "replace"), digest)) for place in places]
+    yield b"\n".join((signed_at, webhook.url.encode("utf-8", "replace"), digest))
+    with suppress(Malformed):
+        fields = sorted(decoding.form_fields(webhook.query), key=itemgetter(0))
+        yield b"\n".join((signed_at, urlencode(fields).encode(), digest))
 
 
 def signed_text(webhook: Webhook, account: Account) -> bytes | None:
@@ -215,7 +216,7 @@ def signed_text(webhook: Webhook, account: Account) -> bytes | None:
         digest = signature.sha256_hex(webhook.url.encode("utf-8", "replace"))
         return token.rpartition(b".")[0] + b"\nurl_hash " + digest
     signed_at = webhook.headers.first("messagebird-request-timestamp")
-    return None if signed_at is None else next(iter(_signed_texts(webhook, signed_at)), None)
+    return None if signed_at is None else next(_signed_texts(webhook, signed_at))
 
 
 def reference_of(account: Account, channel: Channel, message_id: str, recipient: str | None) -> str:

@@ -64,6 +64,7 @@ INBOUND: Final = frozenset({"received"})
 #: The second header of each pair is signed by the main account, for messages of a subaccount.
 HEADERS_V3: Final = ("x-plivo-signature-v3", "x-plivo-signature-ma-v3")
 HEADERS_V2: Final = ("x-plivo-signature-v2", "x-plivo-signature-ma-v2")
+NONCE_V3, NONCE_V2 = "x-plivo-signature-v3-nonce", "x-plivo-signature-v2-nonce"
 
 _PART: Final = re.compile(r" *([0-9]{1,4}) +of +([0-9]{1,4}) *", re.ASCII)
 
@@ -113,44 +114,41 @@ def _part(text: str) -> tuple[int | None, int | None]:
 
 def authenticate(webhook: Webhook, account: Account) -> bool:
     """Check version 3 if the request carries it, else version 2, unless the account's options refuse that."""
-    text = signed_text(webhook, account)
-    v3, v2 = (_given(webhook, headers) for headers in (HEADERS_V3, HEADERS_V2))
-    if isinstance(account.options, Options) and account.options.require_v3:
-        v2 = []
+    given = _given(webhook, HEADERS_V3)
+    text = _signed_text(webhook, is_v3=bool(given))
+    if not given and not (isinstance(account.options, Options) and account.options.require_v3):
+        given = _given(webhook, HEADERS_V2)
     if text is None:
         return False
     expected = (signature.hmac_base64(secret, text) for secret in signature.usable(account.secrets))
-    return signature.matches_any(expected, v3 if _carries(webhook, HEADERS_V3) else v2)
+    return signature.matches_any(expected, given)
 
 
 def signed_text(webhook: Webhook, account: Account) -> bytes | None:
     """Return URL, parameters and nonce as version 3 signs them, or URL and nonce of version 2; None without a nonce."""
+    return _signed_text(webhook, is_v3=bool(_given(webhook, HEADERS_V3)))
+
+
+def _signed_text(webhook: Webhook, *, is_v3: bool) -> bytes | None:
     address, _, query = webhook.url.partition("#")[0].partition("?")
-    if not _carries(webhook, HEADERS_V3):
-        nonce = webhook.headers.first("x-plivo-signature-v2-nonce")
-        return None if nonce is None else address.encode("utf-8", "replace") + nonce
-    nonce = webhook.headers.first("x-plivo-signature-v3-nonce")
-    if nonce is None:
-        return None
+    text, nonce = address.encode("utf-8", "replace"), webhook.headers.first(NONCE_V3 if is_v3 else NONCE_V2)
+    if nonce is None or not is_v3:
+        return None if nonce is None else text + nonce
     try:
-        asked = decoding.form_fields(query.encode("latin-1", "replace"))
+        asked = decoding.form_fields(query.encode("latin-1", "replace")) if query else []
         told = decoding.form_fields(webhook.body) if webhook.method != "GET" else []
     except Malformed:
         return None
-    text = address.encode("utf-8", "replace")
     if asked or told:
-        text += b"?" + b"&".join(b"%s=%s" % pair for pair in sorted(asked))
+        text += b"?" + b"&".join([b"%s=%s" % pair for pair in sorted(asked)])
     if asked and told:
         text += b"."
-    return b"%s%s.%s" % (text, b"".join(name + value for name, value in sorted(told)), nonce)
+    return b"%s%s.%s" % (text, b"".join([name + value for name, value in sorted(told)]), nonce)
 
 
-def _carries(webhook: Webhook, headers: tuple[str, ...]) -> bool:
-    return any(webhook.headers.all(header) for header in headers)
-
-
-def _given(webhook: Webhook, headers: tuple[str, ...]) -> list[bytes]:
-    values = (value for header in headers for value in webhook.headers.all(header))
+def _given(webhook: Webhook, headers: tuple[str, str]) -> list[bytes]:
+    """Return the signatures in these headers; none if the request has neither of them."""
+    values = [value for header in headers for value in webhook.headers.all(header)]
     return [each.strip() for value in values for each in value.split(b",")]
 
 

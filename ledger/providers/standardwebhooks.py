@@ -12,7 +12,7 @@ Order and duplicates: up to the sender. What proves a request is told in `ledger
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
 from ledger.wire import channels, decoding, instants, paths, standard
 from ledger.wire.contract import Account, Parsed, Provider, Webhook, claim_of
-from ledger.wire.decoding import loose
+from ledger.wire.decoding import ABSENT, loose
 
 
 class Meaning(StrEnum):
@@ -64,7 +64,7 @@ CLAIMS: Final[Mapping[str, Claim]] = {
 }
 
 
-class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """Paths to what we want to know. One that begins with `$` starts at the body, any other at the item."""
 
     message_id: str = "data.message_id"
@@ -83,8 +83,20 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             except ValueError as problem:
                 raise ValueError(f"{name} {problem}") from None
 
+    @cached_property
+    def of_body(self) -> paths.Finder:
+        return self._finder(from_body=True)
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    @cached_property
+    def of_item(self) -> paths.Finder:
+        return self._finder(from_body=False)
+
+    def _finder(self, *, from_body: bool) -> paths.Finder:
+        told = {name: getattr(self, name) for name in self.__struct_fields__}
+        return paths.Finder({name: paths.parse(p) for name, p in told.items() if p.startswith("$") is from_body})
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     fields: Fields = Fields()
     items: str | None = None  #: path to a list; each element is a report. Absent: the body is one
     words: dict[str, Meaning] = {}  #: the sender's words, in any case
@@ -97,6 +109,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.items is not None:
             paths.parse(self.items)
 
+    @cached_property
+    def listing(self) -> paths.Finder | None:
+        return None if self.items is None else paths.Finder({"items": paths.parse(self.items)})
+
+    @cached_property
+    def claims(self) -> Mapping[str, Claim]:
+        return {**CLAIMS, **{word.strip().lower(): MEANINGS[meaning] for word, meaning in self.words.items()}}
+
+    @cached_property
+    def other_words(self) -> frozenset[str]:
+        return frozenset(word.strip().lower() for word in self.others)
+
 
 _list: Final = decoding.json_reader(list[Raw], "items")
 
@@ -105,7 +129,7 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
     """Read the report in the body, or one in each item. Raises Malformed where there are none."""
     options, body = _options(account), webhook.body
     listed = decoding.json_items(body)
-    items = listed if options.items is None else _list(paths.Finder(body).find(paths.parse(options.items)))
+    items = listed if options.listing is None else _list(options.listing.find(body).get("items", ABSENT))
     name = decoding.word((standard.id_of(webhook) or b"").decode("latin-1"))
     batch, reading = decoding.Batch(), _Reading(options, body)
     for number, item in enumerate(items):
@@ -120,47 +144,46 @@ def whole(item: bytes, account: Account) -> bytes:
     return item if items is None else paths.put(paths.parse(items), b"[" + item + b"]")
 
 
+def _values(finder: paths.Finder, data: bytes | Raw) -> dict[str, object]:
+    return {name: loose(raw) for name, raw in finder.find(data).items()}
+
+
 class _Reading:
     """Reads the items of one request as an account's options say."""
 
     def __init__(self, options: Options, body: bytes) -> None:
         self._options = options
-        self._body = paths.Finder(body)
-        self._others = {word.strip().lower() for word in options.others}
-        words = {word.strip().lower(): MEANINGS[meaning] for word, meaning in options.words.items()}
-        self._claims = {**CLAIMS, **words} if words else CLAIMS
+        self._of_body = _values(options.fields.of_body, body)
 
     def observation(self, event_id: str | None, raw: Raw) -> Observation | None:
-        fields, item = self._options.fields, paths.Finder(raw)
-        word = decoding.required(decoding.word(self._value(fields.status, item)), fields.status)
-        if word.strip().lower() in self._others:
+        options, fields = self._options, self._options.fields
+        told = {**self._of_body, **_values(fields.of_item, raw)}.get
+        word = decoding.required(decoding.word(told("status")), fields.status)
+        if word.strip().lower() in options.other_words:
             return None
-        message_id = decoding.required(decoding.identifier(self._value(fields.message_id, item)), fields.message_id)
-        address = decoding.identifier(self._value(fields.recipient, item))
+        message_id = decoding.required(decoding.identifier(told("message_id")), fields.message_id)
+        address = decoding.identifier(told("recipient"))
         number = decoding.recipient(address)
         reference = message_id
-        if self._options.shared_ids:
+        if options.shared_ids:
             reference = decoding.shared_reference(message_id, decoding.required(number, fields.recipient))
-        channel, transport = channels.place_of(self._value(fields.channel, item))
+        channel, transport = channels.place_of(told("channel"))
         return Observation(
             reference=reference,
             provider_message_id=message_id,
             provider_status=word,
-            claim=claim_of(self._claims, word),
-            occurred_at=self._instant(self._value(fields.occurred_at, item)),
+            claim=claim_of(options.claims, word),
+            occurred_at=self._instant(told("occurred_at")),
             event_id=event_id,
-            error_code=decoding.identifier(self._value(fields.error_code, item)),
-            error_text=decoding.text(self._value(fields.error_text, item)),
+            error_code=decoding.identifier(told("error_code")),
+            error_text=decoding.text(told("error_text")),
             channel=channel,
             transport=transport,
             recipient=number,
             recipient_raw=address,
-            client_reference=decoding.text(self._value(fields.client_reference, item)),
+            client_reference=decoding.text(told("client_reference")),
             item=bytes(raw),
         )
-
-    def _value(self, path: str, item: paths.Finder) -> object:
-        return loose((self._body if path.startswith("$") else item).find(paths.parse(path)))
 
     def _instant(self, value: object) -> datetime | None:
         return (instants.iso8601_utc if self._options.utc else instants.iso8601)(value) or instants.unix(value)

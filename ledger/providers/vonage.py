@@ -22,7 +22,7 @@ from hashlib import md5
 from typing import Final, Literal
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
@@ -77,7 +77,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Status(msgspec.Struct):
-    message_uuid: object = None
+    message_uuid: object = UNSET  #: what a receipt of the SMS API does not have
     status: object = None
     timestamp: object = None
     channel: object = None
@@ -88,18 +88,18 @@ class _Status(msgspec.Struct):
     message_type: Raw = ABSENT  #: of an inbound message
 
 
-_members: Final = decoding.json_reader(dict[str, Raw], "body")
 _status: Final = decoding.lenient_reader(_Status, "body")
 
 
 def parse(webhook: Webhook, account: Account) -> Parsed:
     """Read a status of the Messages API or a receipt of the SMS API. Raises Malformed for what is neither shape."""
-    is_message = decoding.is_object(webhook) and "message_uuid" in _members(webhook.body)
-    return decoding.single(webhook.content, lambda: _message(webhook.body) if is_message else _receipt(webhook))
+    told = _status(webhook.body) if decoding.is_object(webhook) else None
+    if told is None or told.message_uuid is UNSET:
+        return decoding.single(webhook.content, lambda: _receipt(webhook))
+    return decoding.single(webhook.body, lambda: _message(told, webhook.body))
 
 
-def _message(body: bytes) -> Observation | None:
-    told = _status(body)
+def _message(told: _Status, body: bytes) -> Observation | None:
     uuid = decoding.required(decoding.identifier(told.message_uuid), "message_uuid")
     word = decoding.word(told.status)
     if word is None and decoding.is_present(told.message_type):

@@ -188,11 +188,12 @@ def form_fields(body: bytes) -> list[tuple[bytes, bytes]]:
 @lru_cache(2)  # a signature is checked, and then the same form is read
 def _form_fields(body: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Return names and values. Most fields have no escapes, and need nothing but to be divided."""
-    pairs = [field.partition(b"=") for field in body.replace(b"+", b" ").split(b"&") if field]
     return tuple(
         [
-            (unquote_to_bytes(name), unquote_to_bytes(value)) if b"%" in name or b"%" in value else (name, value)
-            for name, _, value in pairs
+            (unquote_to_bytes(name), unquote_to_bytes(value)) if b"%" in field else (name, value)
+            for field in body.replace(b"+", b" ").split(b"&")
+            if field
+            for name, _, value in (field.partition(b"="),)
         ]
     )
 
@@ -204,11 +205,11 @@ def is_object(webhook: Webhook) -> bool:
 
 def form_texts(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the first value of every name that is not blank, as text; bad UTF-8 is replaced."""
-    texts: dict[str, str] = {}
-    for name, value in fields:
-        if not value.isspace() and value:
-            texts.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
-    return texts
+    return {
+        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for name, value in reversed(fields)  # so that the first one of a name stays
+        if value and not value.isspace()
+    }
 
 
 # Values ---------------------------------------------------------------------------------------------------------------

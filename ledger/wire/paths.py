@@ -5,19 +5,18 @@ decoded one level at a time, so a hostile value beside it costs nothing.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Raw
-
-from ledger.wire.decoding import ABSENT
 
 #: Steps in a path.
 STEPS_MAX: Final = 32
 
 Path = tuple[str | int, ...]
+T = TypeVar("T")
 
 _STEP: Final = re.compile(r"""(?:^|\.)([^.\[\]"']+)|\[([0-9]{1,6})\]|\["([^"]+)"\]|\['([^']+)'\]""")
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -53,35 +52,63 @@ def put(path: Path, value: bytes) -> bytes:
 
 
 class Finder:
-    """Finds values in one piece of JSON; what several paths lead through is decoded once."""
+    """Finds what several paths lead to, in any number of pieces of JSON; what paths share is decoded once."""
 
-    def __init__(self, data: bytes | Raw) -> None:
-        self._found: dict[Path, bytes | Raw] = {(): data}
-        self._opened: dict[tuple[Path, type], Mapping[str, Raw] | Sequence[Raw]] = {}
+    def __init__(self, wanted: Mapping[str, Path]) -> None:
+        """`wanted` has the paths, by the names under which `find` returns what is there."""
+        self._start = _Place()
+        for name, path in wanted.items():
+            self._start.inner(path).names.append(name)
 
-    def find(self, path: Path) -> Raw:
-        """Return the value at a path, undecoded; `null` if there is none."""
-        found = self._at(path)
-        return found if isinstance(found, Raw) else Raw(found)
-
-    def _at(self, path: Path) -> bytes | Raw:
-        found = self._found.get(path)
-        if found is None:
-            *_, step = path
-            try:
-                found = self._inside(path[:-1], type(step))[step]  # type: ignore[index]  # of a list or of an object
-            except (KeyError, IndexError):
-                found = ABSENT
-            self._found[path] = found
+    def find(self, data: bytes | Raw) -> dict[str, Raw]:
+        """Return what is at the paths, undecoded. A path that leads nowhere is not among them."""
+        found: dict[str, Raw] = {}
+        self._start.collect(data, found)
         return found
 
-    def _inside(self, path: Path, kind: type) -> Mapping[str, Raw] | Sequence[Raw]:
-        """Return the elements or the members of the value at a path; none if it is neither."""
-        found = self._opened.get((path, kind))
-        if found is None:
-            try:
-                found = (_ELEMENTS if kind is int else _MEMBERS).decode(self._at(path))
-            except (ValueError, RecursionError, OverflowError):
-                found = {}
-            self._opened[path, kind] = found
-        return found
+
+class _Place:
+    """Where one or several paths pass, or end."""
+
+    __slots__ = ("_elements", "_members", "names")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []  #: of the paths that end here
+        self._members: dict[str, _Place] = {}
+        self._elements: dict[int, _Place] = {}
+
+    def inner(self, path: Path) -> "_Place":
+        """Return the place that a path from here leads to, made if need be."""
+        place = self
+        for step in path:
+            if isinstance(step, int):
+                place = place._elements.setdefault(step, _Place())
+            else:
+                place = place._members.setdefault(step, _Place())
+        return place
+
+    def collect(self, data: bytes | Raw, found: dict[str, Raw]) -> None:
+        """Add what is at the paths that pass here, in the value that is here."""
+        if self._members:
+            members = _opened(_MEMBERS, data, {})
+            for name, place in self._members.items():
+                place._add(members.get(name), found)
+        if self._elements:
+            elements = _opened(_ELEMENTS, data, [])
+            for index, place in self._elements.items():
+                place._add(elements[index] if index < len(elements) else None, found)
+
+    def _add(self, value: Raw | None, found: dict[str, Raw]) -> None:
+        if value is not None:
+            for name in self.names:
+                found[name] = value
+            if self._members or self._elements:
+                self.collect(value, found)
+
+
+def _opened(decoder: msgspec.json.Decoder[T], data: bytes | Raw, nothing: T) -> T:
+    """Return the members or the elements of a value; nothing if it has none."""
+    try:
+        return decoder.decode(data)
+    except (ValueError, RecursionError, OverflowError):  # msgspec's errors are ValueErrors
+        return nothing

@@ -10,13 +10,11 @@ id with a dot is refused, as the specification demands: the dot is what separate
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ledger.wire import public_keys, signature
 from ledger.wire.contract import Account, Webhook
 
-#: Names of the three headers, by what they begin with.
-PREFIXES: Final = ("webhook", "svix")
 SECRET, PUBLIC_KEY = b"whsec_", b"whpk_"
 
 
@@ -74,10 +72,10 @@ class _Told(NamedTuple):
 def _told(webhook: Webhook) -> _Told:
     """Read the headers under the names that the request signs with; under the present ones if it does not."""
     headers = webhook.headers
-    prefix = next((each for each in PREFIXES if headers.first(f"{each}-signature") is not None), PREFIXES[0])
-    return _Told(
-        headers.first(f"{prefix}-id"), headers.first(f"{prefix}-timestamp"), headers.all(f"{prefix}-signature")
-    )
+    signatures, older = headers.all("webhook-signature"), headers.all("svix-signature")
+    if older and not signatures:
+        return _Told(headers.first("svix-id"), headers.first("svix-timestamp"), older)
+    return _Told(headers.first("webhook-id"), headers.first("webhook-timestamp"), signatures)
 
 
 @lru_cache(256)

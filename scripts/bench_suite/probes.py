@@ -124,7 +124,7 @@ def ten_providers(bench: Bench) -> Numbers:
     in the middle. Requests are signed right before: most of them are good for some minutes only.
     """
     each = max(1, round(bench.seconds / 4))
-    enough = round(7_000 * each * (_PAIRS + 1))
+    enough = round(12_000 * each * (_PAIRS + 1))
     mix = mixed.write(bench.directory / "mixed", enough)
     alone = mixed.write(bench.directory / "alone", enough, mixed.ALONE, first=enough)
     with bench.databases.ledger() as url, servers.ledger(url, bench.directory) as server:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import httpx
 import pytest
 
-from tests.http.callbacks import Callback, meta, meta_status, new_wamid, only, twilio
+from tests.http.callbacks import Callback, history, meta, meta_status, new_sid, new_wamid, only, twilio
 from tests.plugins.service import PATIENCE_SECONDS, Service
 
 
@@ -82,6 +82,19 @@ def test_callbacks_sent_at_once_are_answered_in_their_order(service: Service, wh
 
     assert statuses(received) == [200, 401, 200, 404, 200, 401]
     assert [only(whatsapp, name)["version"] for name in names] == [1, 1, 1]
+
+
+def test_what_comes_at_once_is_read_account_by_account_and_answered_in_its_own_order(service: Service) -> None:
+    apis = [service.api("meta-main", "whatsapp"), service.api("twilio-main", "sms")]
+    pairs = [(new_wamid(), new_sid()) for _ in range(3)]
+    requests = [each for wamid, sid in pairs for each in (meta(meta_status(wamid)), twilio(sid, "sent"))]
+
+    received = exchange(service, [b"".join([*map(as_sent, requests), as_sent(forged(requests[0]), CLOSE)])])
+
+    assert statuses(received) == [200] * 6 + [401]
+    by_account = [(api, name) for api, names in zip(apis, zip(*pairs, strict=True), strict=True) for name in names]
+    positions = [history(api, only(api, name))[0]["position"] for api, name in by_account]
+    assert positions == sorted(positions)
 
 
 def test_a_callback_may_follow_an_ordinary_request_at_once(service: Service, whatsapp: httpx.Client) -> None:

@@ -1,12 +1,12 @@
-"""Callbacks of ten providers, mixed as a team with all of them would get them: each truly signed, in turns. And those
-of one of them alone, made in the same way, to compare with.
+"""Callbacks of ten providers, mixed as a team with all of them would get them: each truly signed, in turns. To compare
+with, made in the same way: those of one of them alone, and those of the same ten, one provider after another.
 
 Items and signatures are those of the adapters' own tests, which share no code with what reads and verifies them.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count, islice, product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -73,18 +73,22 @@ def _toml(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name} = {value!r}".replace("True", "true").replace("False", "false")
 
 
-def requests(total: int, senders: Sequence[Sender] = SENDERS, *, first: int = 0) -> Iterator[Webhook]:
-    """Yield so many requests with one new status each, providers in turns."""
+def requests(
+    total: int, senders: Sequence[Sender] = SENDERS, *, first: int = 0, in_runs: bool = False
+) -> Iterator[tuple[Sender, Webhook]]:
+    """Yield so many requests with one new status each, providers in turns; `in_runs`: two hundred of each in a row."""
+    return islice(_endless(senders, first, in_runs), total)
+
+
+def _endless(senders: Sequence[Sender], first: int, in_runs: bool) -> Iterator[tuple[Sender, Webhook]]:
     at, each = int(time.time()), _BLOCK // len(senders)
-    made = 0
     for block in count(first):
+        numbers = range(block * each, (block + 1) * each)
+        in_turns = ((sender, number) for number in numbers for sender in senders)
+        order = list(product(senders, numbers) if in_runs else in_turns)
         for step in range(3):
-            for number in range(block * each, (block + 1) * each):
-                for sender in senders:
-                    if made == total:
-                        return
-                    made += 1
-                    yield _request(sender, f"{5_741_311_803_571_000_000 + number}", step, at)
+            for sender, number in order:
+                yield sender, _request(sender, f"{5_741_311_803_571_000_000 + number}", step, at)
 
 
 def _request(sender: Sender, message_id: str, step: int, at: int) -> Webhook:
@@ -96,12 +100,14 @@ def _request(sender: Sender, message_id: str, step: int, at: int) -> Webhook:
     return sender.sign(content, _SECRET.encode(), at)
 
 
-def write(file: Path, total: int, senders: Sequence[Sender] = SENDERS, *, first: int = 0) -> Callbacks:
+def write(
+    file: Path, total: int, senders: Sequence[Sender] = SENDERS, *, first: int = 0, in_runs: bool = False
+) -> Callbacks:
     """Write a file of requests, as `callbacks.write` does, from a block of messages on."""
     size = 0
     with file.open("wb", buffering=1 << 20) as out:
-        for number, webhook in enumerate(requests(total, senders, first=first)):
-            provider = _BY_NAME[senders[number % len(senders)].case].provider.name
+        for sender, webhook in requests(total, senders, first=first, in_runs=in_runs):
+            provider = _BY_NAME[sender.case].provider.name
             query = f"?{webhook.query.decode()}" if webhook.query else ""
             head = f"{webhook.method} /webhooks/{provider}-mixed{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
             for name, value in webhook.headers.pairs:  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ A rate is a number a second; names end in their unit.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,29 +120,40 @@ def ledger_batches(bench: Bench) -> Numbers:
 
 
 def ten_providers(bench: Bench) -> Numbers:
-    """Send requests of ten providers, and of one of them alone, by turns to one server; of all pairs, return the one
-    in the middle. Requests are signed right before: most of them are good for some minutes only.
+    """Send requests of ten providers, of one of them alone, and of the same ten one after another, by turns to one
+    server; of all rounds, return the one in the middle. Requests are signed right before: most are good for some
+    minutes only.
     """
     each = max(1, round(bench.seconds / 4))
     enough = round(12_000 * each * (_PAIRS + 1))
-    mix = mixed.write(bench.directory / "mixed", enough)
-    alone = mixed.write(bench.directory / "alone", enough, mixed.ALONE, first=enough)
+    files = {
+        "mixed": mixed.write(bench.directory / "mixed", enough),
+        "alone": mixed.write(bench.directory / "alone", enough, mixed.ALONE, first=enough),
+        "in_runs": mixed.write(bench.directory / "in_runs", enough, first=2 * enough, in_runs=True),
+    }
     with bench.databases.ledger() as url, servers.ledger(url, bench.directory) as server:
-        senders = {"": load.Sender(server.url, mix), "alone_": load.Sender(server.url, alone)}
-        pairs = [_pair(server, senders, each, number) for number in range(_PAIRS + 1)][1:]
+        senders = {name: load.Sender(server.url, file) for name, file in files.items()}
+        rounds = [_by_turns(server, senders, each, number) for number in range(_PAIRS + 1)][1:]
         sent = sum(sender.acknowledged for sender in senders.values())
         _recorded(url, {"sent": float(sent)})
-    return sorted(pairs, key=lambda pair: pair["rate"] / pair["alone_rate"])[_PAIRS // 2]
+    alone, in_runs = (_middle(rounds, f"{other}_rate") for other in ("alone", "in_runs"))
+    return alone | {"mixed_again_rate": in_runs["mixed_rate"], "in_runs_rate": in_runs["in_runs_rate"]}
 
 
-def _pair(server: servers.Server, senders: Mapping[str, load.Sender], seconds: float, number: int) -> Numbers:
-    """Send with each sender, the other one first every second time."""
+def _middle(rounds: Sequence[Numbers], other: str) -> Numbers:
+    return sorted(rounds, key=lambda found: found["mixed_rate"] / found[other])[len(rounds) // 2]
+
+
+def _by_turns(server: servers.Server, senders: Mapping[str, load.Sender], seconds: float, number: int) -> Numbers:
+    """Send with each sender, another one first every time."""
     found = Numbers()
-    for name, sender in list(senders.items())[:: -1 if number % 2 else 1]:
+    names = deque(senders)
+    names.rotate(number)
+    for name in names:
         before = server.cpu_seconds()
-        sample = sender.send(64, seconds)
-        found[f"{name}rate"] = sample.rate
-        found[f"{name}web_us"] = (server.cpu_seconds() - before) / sample.requests * 1e6
+        sample = senders[name].send(64, seconds)
+        found[f"{name}_rate"] = sample.rate
+        found[f"{name}_web_us"] = (server.cpu_seconds() - before) / sample.requests * 1e6
     return found
 
 

@@ -14,7 +14,7 @@ The outcome is in `to[].status`. The name of the event tells none: message.final
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 import msgspec
@@ -177,7 +177,7 @@ def authenticate(webhook: Webhook, account: Account) -> bool:
     text, signed_at = signed_text(webhook, account), webhook.headers.first("telnyx-timestamp")
     if text is None or not signature.is_fresh_at(signed_at, webhook.received_at, AGE_MAX):
         return False
-    keys = [key for key in map(signature.unbase64, signature.usable(account.secrets)) if key]
+    keys = [key for key in map(_key, signature.usable(account.secrets)) if key]
     given = map(signature.unbase64, webhook.headers.all("telnyx-signature-ed25519"))
     return any(public_keys.ed25519_matches(keys, text, value) for value in given if value)
 
@@ -188,9 +188,12 @@ def signed_text(webhook: Webhook, account: Account) -> bytes | None:
     return None if signed_at is None else signed_at + b"|" + webhook.body
 
 
+_key: Final = lru_cache(256)(signature.unbase64)  #: from a configured secret
+
+
 def check_secret(secret: bytes, account: Account) -> str | None:
     """Say what is wrong with a secret that is no public key."""
-    key = signature.unbase64(secret)
+    key = _key(secret)
     return None if key and len(key) == 32 else "is no public key: the base64 form of 32 bytes"
 
 

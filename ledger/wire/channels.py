@@ -26,6 +26,8 @@ NAME_MAX: Final = 32
 
 def place_of(name: object, table: Mapping[str, Place] = COMMON) -> Place:
     """Return channel and transport of a name in any case; neither for what is no name."""
+    if isinstance(name, str) and name in table:
+        return table[name]
     word = (decoding.word(name) or "").strip().lower()
     unknown = word if 0 < len(word) <= NAME_MAX else None
     return table.get(word, (None, unknown))

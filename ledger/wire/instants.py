@@ -47,19 +47,16 @@ def unix(value: object) -> datetime | None:
 
 def iso8601(value: object) -> datetime | None:
     """Read ISO 8601 with an explicit zone. Digits beyond microseconds are dropped."""
-    if not isinstance(value, str) or len(value) > _TEXT_MAX:
-        return None
-    try:
-        return _in_utc(datetime.fromisoformat(value.upper()))
-    except ValueError:
-        return None
+    moment = _calendar(value)
+    return None if moment is None else _in_utc(moment)
 
 
 def iso8601_utc(value: object) -> datetime | None:
     """Read ISO 8601 of a provider that documents its zoneless times as UTC. A zone that is there counts."""
-    if isinstance(value, str) and len(value) <= _TEXT_MAX and _ZONELESS.fullmatch(value):
-        return iso8601(f"{value}Z")
-    return iso8601(value)
+    moment = _calendar(value)
+    if moment is not None and moment.tzinfo is None and _ZONELESS.fullmatch(str(value)):
+        moment = moment.replace(tzinfo=UTC)
+    return None if moment is None else _in_utc(moment)
 
 
 def rfc2822(value: object) -> datetime | None:
@@ -80,11 +77,21 @@ def _count(value: object) -> int | None:
     return None
 
 
-def _in_utc(moment: datetime) -> datetime | None:
-    if moment.tzinfo is None or moment.utcoffset() is None:
+def _calendar(value: object) -> datetime | None:
+    if not isinstance(value, str) or len(value) > _TEXT_MAX:
         return None
     try:
-        instant = moment.astimezone(UTC)
-    except OverflowError:  # the first and the last hours that a calendar date can express
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
         return None
-    return instant if instant.year in _YEARS else None
+
+
+def _in_utc(moment: datetime) -> datetime | None:
+    if moment.tzinfo is not UTC:  # nearly all are
+        if moment.utcoffset() is None:
+            return None
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError:  # the first and the last hours that a calendar date can express
+            return None
+    return moment if moment.year in _YEARS else None

@@ -23,6 +23,7 @@ TOKEN_BYTES_MAX: Final = 8_192
 ISSUED, NOT_BEFORE, EXPIRES = "iat", "nbf", "exp"
 
 Claims = Mapping[str, object]
+_NUMBER: Final = (int, float)
 
 
 def claims_of(token: bytes, secrets: Iterable[bytes], allowed: Collection[str]) -> Claims | None:
@@ -49,7 +50,7 @@ def is_current(claims: Claims, received_at: datetime, leeway: timedelta = timede
     """Tell whether a token is past its beginning and not past its end, as far as it has either."""
     now, slack = received_at.timestamp(), leeway.total_seconds()
     begins, ends = claims.get(NOT_BEFORE, 0), claims.get(EXPIRES, now + 1)
-    if not isinstance(begins, int | float) or not isinstance(ends, int | float):
+    if not isinstance(begins, _NUMBER) or not isinstance(ends, _NUMBER):
         return False
     return begins <= now + slack and ends > now - slack
 

@@ -196,6 +196,25 @@ def test_a_key_sees_its_own_account_and_channel_only(service, played):
     assert [item for item in other.get("/v1/attention").json()["items"] if item["kind"] != "parked_event"] == []
 
 
+def test_what_needs_attention_is_told_its_own_account_and_channel_only(start_service, new_database):
+    service = start_service(new_database())
+    api, contradicted, phone = service.api("meta-main", "whatsapp"), new_wamid(), new_phone()
+    send(service, meta(meta_status(contradicted, "delivered", at=1), meta_failure(contradicted, at=2)))
+    send(service, meta(meta_status(new_wamid(), "levitating"), meta_failure(new_wamid(), code=987_654_321)))
+    send(service, meta({"status": "sent"}))  # of no message
+    send(service, meta(*[{**meta_failure(new_wamid(phone)), "recipient_id": phone} for _ in range(3)]))
+    kinds = {"conflict", "unrecognised_status", "unrecognised_code", "unreadable", "recurring_recipient"}
+
+    eventually(lambda: kinds == kinds_of_attention(api), "every kind of item is there")
+
+    assert kinds_of_attention(service.api("meta-other", "whatsapp")) == set()
+    assert kinds_of_attention(service.api("meta-main", "sms")) == {"unreadable"}, "what cannot be read has no channel"
+
+
+def kinds_of_attention(api: Any) -> set[str]:
+    return {item["kind"] for item in api.get("/v1/attention").json().get("items", ())}
+
+
 def test_reports_that_have_not_been_built_are_answered_503(start_service, new_database):
     url = new_database()
     with psycopg.connect(url, autocommit=True) as connection:

@@ -84,22 +84,22 @@ class _Named(msgspec.Struct, rename="camel"):
 
 
 class _Report(msgspec.Struct, rename="camel"):
-    message_id: Raw = ABSENT
-    to: Raw = ABSENT
-    from_: Raw = msgspec.field(name="from", default=ABSENT)
-    destination: Raw = ABSENT  #: the recipient in reports of the newer Messages API, seen reports included
-    channel: Raw = ABSENT
+    message_id: object = None
+    to: object = None
+    from_: object = msgspec.field(name="from", default=None)
+    destination: object = None  #: the recipient in reports of the newer Messages API, seen reports included
+    channel: object = None
     status: Raw = ABSENT
-    error: Raw = ABSENT
-    done_at: Raw = ABSENT
-    seen_at: Raw = ABSENT
-    received_at: Raw = ABSENT  #: of an inbound message
-    callback_data: Raw = ABSENT
-    platform: Raw = ABSENT
+    error: object = None
+    done_at: object = None
+    seen_at: object = None
+    received_at: object = None  #: of an inbound message
+    callback_data: object = None
+    platform: object = None
 
 
 _envelope: Final = decoding.json_reader(_Envelope, "body")
-_report: Final = decoding.json_reader(_Report, "results[]")
+_report: Final = decoding.lenient_reader(_Report, "results[]")
 _named: Final = decoding.json_reader(_Named, "results[].status")
 
 
@@ -113,34 +113,33 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
 def _observation(raw: Raw) -> Observation | None:
     told = _report(raw)
     status = _named(told.status) if decoding.is_present(told.status) else _Named()
-    seen_at = loose(told.seen_at)
     name, group = decoding.word(loose(status.name)), decoding.word(loose(status.group_name))
-    word = name or group or (SEEN if decoding.word(seen_at) else None)
-    if word is None and decoding.is_present(told.received_at):
+    word = name or group or (SEEN if decoding.word(told.seen_at) else None)
+    if word is None and told.received_at is not None:
         return None
     word = decoding.required(word, "results[].status")
-    message_id = decoding.required(decoding.identifier(loose(told.message_id)), "results[].messageId")
+    message_id = decoding.required(decoding.identifier(told.message_id), "results[].messageId")
     is_seen = name is None and group is None
-    to = decoding.identifier(loose(told.destination)) or _recipient(told, is_seen)
+    to = decoding.identifier(told.destination) or _recipient(told, is_seen)
     claim = _claim(word, group)
-    code, text = _error(loose(told.error))
+    code, text = _error(told.error)
     if text is None and claim.status is Status.FAILED:
         text = decoding.text(loose(status.description))
-    channel, transport = channels.place_of(loose(told.channel), CHANNELS)
+    channel, transport = channels.place_of(told.channel, CHANNELS)
     return Observation(
         reference=message_id,
         provider_message_id=message_id,
         provider_status=word,
         claim=claim,
-        occurred_at=instants.iso8601(seen_at if is_seen else loose(told.done_at)),
+        occurred_at=instants.iso8601(told.seen_at if is_seen else told.done_at),
         error_code=code,
         error_text=text,
         channel=channel,
         transport=transport,
         recipient=to and (decoding.phone_number(to) or to),
         recipient_raw=to,
-        provider_account=decoding.identifier(member(loose(told.platform), "applicationId")),
-        client_reference=decoding.text(loose(told.callback_data)),
+        provider_account=decoding.identifier(member(told.platform, "applicationId")),
+        client_reference=decoding.text(told.callback_data),
         item=bytes(raw),
     )
 
@@ -156,10 +155,10 @@ def _claim(word: str, group: str | None) -> Claim:
 
 def _recipient(told: _Report, is_seen: bool) -> str | None:
     """Return whom the message went to: `to`, unless that is a name in a seen report from a phone number."""
-    to = decoding.identifier(loose(told.to))
+    to = decoding.identifier(told.to)
     if not is_seen or (to is not None and decoding.phone_number(to)):
         return to
-    user = decoding.identifier(loose(told.from_))
+    user = decoding.identifier(told.from_)
     return user if user is not None and (to is None or decoding.phone_number(user)) else to
 
 

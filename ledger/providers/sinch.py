@@ -76,18 +76,18 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Body(msgspec.Struct):
     message_delivery_report: Raw = ABSENT  #: a key for each kind of event
-    event_time: Raw = ABSENT
-    correlation_id: Raw = ABSENT
-    message_metadata: Raw = ABSENT
-    app_id: Raw = ABSENT
-    type: Raw = ABSENT  #: of the SMS API
-    batch_id: Raw = ABSENT
+    event_time: object = None
+    correlation_id: object = None
+    message_metadata: object = None
+    app_id: object = None
+    type: object = None  #: of the SMS API
+    batch_id: object = None
     statuses: Raw = ABSENT
-    recipient: Raw = ABSENT
-    status: Raw = ABSENT
-    code: Raw = ABSENT
-    at: Raw = ABSENT
-    client_reference: Raw = ABSENT
+    recipient: object = None
+    status: object = None
+    code: object = None
+    at: object = None
+    client_reference: object = None
 
 
 class _Report(msgspec.Struct):
@@ -106,7 +106,7 @@ class _Group(msgspec.Struct):
     recipients: list[Raw] | None = None  #: absent in a summary, which cannot be attributed
 
 
-_body: Final = decoding.json_reader(_Body, "body")
+_body: Final = decoding.lenient_reader(_Body, "body")
 _report: Final = decoding.lenient_reader(_Report, "message_delivery_report")
 _group: Final = decoding.json_reader(_Group, "statuses[]")
 _groups: Final = decoding.json_reader(list[Raw], "statuses")
@@ -123,9 +123,9 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
 def _alone(told: _Body, body: bytes) -> Observation | None:
     if decoding.is_present(told.message_delivery_report):
         return _message(told, body)
-    if decoding.is_present(told.app_id) or (decoding.word(loose(told.type)) or "").startswith("mo_"):
+    if told.app_id is not None or (decoding.word(told.type) or "").startswith("mo_"):
         return None  # another kind of event, or an inbound message
-    return _sms(told, loose(told.recipient), told.status, told.code, body)
+    return _sms(told, told.recipient, told.status, told.code, body)
 
 
 def _message(told: _Body, body: bytes) -> Observation:
@@ -138,20 +138,20 @@ def _message(told: _Body, body: bytes) -> Observation:
     phone = (
         decoding.phone_number(address) if address and (channel or not transport) else None
     )  # other ids may look alike
-    references = (loose(told.correlation_id), report.metadata, loose(told.message_metadata))
+    references = (told.correlation_id, report.metadata, told.message_metadata)
     return Observation(
         reference=message_id,
         provider_message_id=message_id,
         provider_status=word,
         claim=claim_of(CLAIMS, word),
-        occurred_at=instants.iso8601_utc(loose(told.event_time)),
+        occurred_at=instants.iso8601_utc(told.event_time),
         error_code=decoding.identifier(member(reason, "code")),
         error_text=decoding.text(member(reason, "description")),
         channel=channel,
         transport=transport,
         recipient=phone or address,
         recipient_raw=address,
-        provider_account=decoding.identifier(loose(told.app_id)),
+        provider_account=decoding.identifier(told.app_id),
         client_reference=next(filter(None, map(decoding.text, references)), None),
         item=body,
     )
@@ -173,27 +173,27 @@ def _attributable(raw: Raw) -> _Group:
 
 
 def _member(told: _Body, group: _Group, body: bytes, raw: Raw) -> Observation:
-    return _sms(told, loose(raw), group.status, group.code, decoding.own_evidence(body, raw))
+    return _sms(told, loose(raw), loose(group.status), loose(group.code), decoding.own_evidence(body, raw))
 
 
-def _sms(told: _Body, recipient: object, status: Raw, code: Raw, item: bytes) -> Observation:
-    batch_id = decoding.required(decoding.identifier(loose(told.batch_id)), "batch_id")
+def _sms(told: _Body, recipient: object, status: object, code: object, item: bytes) -> Observation:
+    batch_id = decoding.required(decoding.identifier(told.batch_id), "batch_id")
     to = decoding.required(decoding.identifier(recipient), "recipient")
-    word = decoding.required(decoding.word(loose(status)), "status")
-    number, error = decoding.phone_number(to) or to, decoding.identifier(loose(code))
-    mms = (decoding.word(loose(told.type)) or "").endswith("_mms")
+    word = decoding.required(decoding.word(status), "status")
+    number, error = decoding.phone_number(to) or to, decoding.identifier(code)
+    mms = (decoding.word(told.type) or "").endswith("_mms")
     return Observation(
         reference=decoding.shared_reference(batch_id, to),
         provider_message_id=batch_id,
         provider_status=word,
         claim=claim_of(CLAIMS, word),
-        occurred_at=instants.iso8601_utc(loose(told.at)),
+        occurred_at=instants.iso8601_utc(told.at),
         error_code=None if error in STATE_CODES else error,
         channel=Channel.SMS,
         transport="mms" if mms else None,
         recipient=number,
         recipient_raw=to,
-        client_reference=decoding.text(loose(told.client_reference)),
+        client_reference=decoding.text(told.client_reference),
         item=item,
     )
 
@@ -240,7 +240,7 @@ def ask(known: Known, polling: Polling) -> Ask | None:
 def read(body: bytes, known: Known, account: Account) -> Parsed:
     """Read a recipient's report, which is that of a callback. Raises Malformed for any other answer."""
     told = _body(body)
-    return Parsed(observations=(_sms(told, loose(told.recipient), told.status, told.code, body),))
+    return Parsed(observations=(_sms(told, told.recipient, told.status, told.code, body),))
 
 
 POLLS: Final = Polls(base_url="https://us.sms.api.sinch.com", ask=ask, read=read, needs=frozenset({"account"}))

@@ -120,6 +120,17 @@ class LedgerProtocol(HttpToolsProtocol):
         if not self._unanswered and not self.pipeline:
             self._until = None  # uvicorn's own timer is running
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; where callbacks came before it, answer those, and say no more."""
+        if self._callback is not None and self._unanswered:
+            self._callback.lose()
+            self._callback = None
+            self._unanswered.pop()  # the one that has not come to its end
+        if self._unanswered:
+            self._is_over = True
+        else:
+            super().send_400_response(msg)
+
     def shutdown(self) -> None:
         if self._unanswered or self._callback is not None:
             self._is_over = True

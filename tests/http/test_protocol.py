@@ -120,6 +120,31 @@ def test_an_ordinary_request_right_behind_a_callback_is_left_to_be_sent_again(
     assert only(whatsapp, name)["version"] == 1
 
 
+@pytest.mark.parametrize("rest", [b"no request\r\n\r\n", b"POST / HTTP/1.1\r\n" + b"x: y\r\n" * 20_000])
+def test_what_is_no_request_ends_the_connection_once_the_callback_before_it_is_answered(
+    service: Service, whatsapp: httpx.Client, rest: bytes
+) -> None:
+    name = new_wamid()
+
+    received = exchange(service, [as_sent(meta(meta_status(name))) + rest])
+
+    assert statuses(received) == [200]
+    assert b"\r\nconnection: close\r\n" in received
+    assert only(whatsapp, name)["version"] == 1
+
+
+def test_a_callback_that_goes_wrong_on_its_way_is_refused_after_the_one_before_it(
+    service: Service, whatsapp: httpx.Client
+) -> None:
+    name = new_wamid()
+    begun = as_sent(meta(meta_status(new_wamid()))).partition(b"\r\ncontent-length")[0]
+    chunked = begun + b"\r\ntransfer-encoding: chunked\r\n\r\nnot a length\r\n"
+
+    assert statuses(exchange(service, [as_sent(meta(meta_status(name))) + chunked])) == [200]
+    assert only(whatsapp, name)["version"] == 1
+    assert statuses(exchange(service, [chunked])) == [400]
+
+
 def test_an_ordinary_request_after_the_answer_is_served_on_the_same_connection(service: Service) -> None:
     with socket.create_connection(service.address, timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(as_sent(meta(meta_status(new_wamid()))))

@@ -197,10 +197,6 @@ class LedgerProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
 
-def _length(header: tuple[bytes, bytes]) -> int:
-    return len(header[0]) + len(header[1])
-
-
 class _Callback:
     """One callback on its way: what has come of its body, then its answer."""
 

@@ -164,6 +164,8 @@ class Webhooks:
         try:
             if admitted.method == "GET" and admitted.intake.provider.handshake is not None:
                 reply(self._handshake(admitted))
+            elif self._edge.is_full:  # by now: others of the same turn came first
+                raise unavailable()
             else:
                 self._record(admitted, body, reply)
         except Exception as error:

@@ -158,7 +158,10 @@ class Webhooks:
         if len(complete) > 1:
             complete.sort(key=_account_of)
         for admitted, body, reply in complete:
-            self._take(admitted, body, reply)
+            try:
+                self._take(admitted, body, reply)
+            except Exception:  # of its own connection: others that came with it are to be answered
+                _log.exception("webhook_unanswered", account=admitted.intake.account.name)
 
     def _take(self, admitted: Admitted, body: bytes, reply: Reply) -> None:
         try:

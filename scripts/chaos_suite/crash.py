@@ -179,7 +179,7 @@ class _Crash:
         result = self.result
         result.require("acked", _ACKED_A_ROUND * rounds)
         result.require("kills", rounds)
-        result.require("not taken at first", rounds // 2)
+        result.require("not taken at first", rounds // 4)
         result.require("polled", rounds)
         result.require("stored, not acked", rounds // 100)
         for kind in self._ways:

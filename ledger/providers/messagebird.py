@@ -165,15 +165,15 @@ def _error(told: _Message, claim: Claim) -> tuple[str | None, str | None]:
     reason = told.reason if claim.status is Status.FAILED else None
     if error is None and failure is None:
         return None, decoding.text(reason)
-    names = ("code", "meta_error_code", "carrier_error_code")
-    codes = [member(error, name) for name in names] + [
-        member(member(failure, "source"), "code"),
-        member(failure, "code"),
-    ]
-    texts = (member(error, "description"), member(failure, "description"), reason)
-    return next(filter(None, map(decoding.identifier, codes)), None), next(
-        filter(None, map(decoding.text, texts)), None
+    code = (
+        decoding.identifier(member(error, "code"))
+        or decoding.identifier(member(error, "meta_error_code"))
+        or decoding.identifier(member(error, "carrier_error_code"))
+        or decoding.identifier(member(member(failure, "source"), "code"))
+        or decoding.identifier(member(failure, "code"))
     )
+    text = decoding.text(member(error, "description")) or decoding.text(member(failure, "description"))
+    return code, text or decoding.text(reason)
 
 
 def authenticate(webhook: Webhook, account: Account) -> bool:

@@ -9,7 +9,7 @@ field that the options name; `webhook-timestamp` is the time of the attempt and 
 Order and duplicates: up to the sender. What proves a request is told in `ledger.wire.standard`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property, partial
@@ -85,15 +85,20 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @cached_property
     def of_body(self) -> paths.Finder:
-        return self._finder(from_body=True)
+        return self._finder(lambda path: path.startswith("$"))
 
     @cached_property
     def of_item(self) -> paths.Finder:
-        return self._finder(from_body=False)
+        return self._finder(lambda path: not path.startswith("$"))
 
-    def _finder(self, *, from_body: bool) -> paths.Finder:
+    @cached_property
+    def of_both(self) -> paths.Finder:
+        """Finds everything, where the body is the item."""
+        return self._finder(lambda _: True)
+
+    def _finder(self, is_meant: Callable[[str], bool]) -> paths.Finder:
         told = {name: getattr(self, name) for name in self.__struct_fields__}
-        return paths.Finder({name: paths.parse(p) for name, p in told.items() if p.startswith("$") is from_body})
+        return paths.Finder({name: paths.parse(path) for name, path in told.items() if is_meant(path)})
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -108,6 +113,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.items is not None:
             paths.parse(self.items)
+
+    @cached_property
+    def age_max(self) -> timedelta:
+        return timedelta(seconds=self.age_seconds_max)
 
     @cached_property
     def listing(self) -> paths.Finder | None:
@@ -131,7 +140,8 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
     listed = decoding.json_items(body)
     items = listed if options.listing is None else _list(options.listing.find(body).get("items", ABSENT))
     name = decoding.word((standard.id_of(webhook) or b"").decode("latin-1"))
-    batch, reading = decoding.Batch(), _Reading(options, body)
+    is_one = options.listing is None and decoding.is_object(webhook)
+    batch, reading = decoding.Batch(), _Reading(options, None if is_one else body)
     for number, item in enumerate(items):
         event_id = f"{name}#{number}" if name and len(items) > 1 else name
         batch.observe((item,), partial(reading.observation, event_id))
@@ -151,13 +161,15 @@ def _values(finder: paths.Finder, data: bytes | Raw) -> dict[str, object]:
 class _Reading:
     """Reads the items of one request as an account's options say."""
 
-    def __init__(self, options: Options, body: bytes) -> None:
+    def __init__(self, options: Options, around: bytes | None) -> None:
+        """`around` is the body that has the items in it; None where the body is the only one."""
         self._options = options
-        self._of_body = _values(options.fields.of_body, body)
+        self._of_body = {} if around is None else _values(options.fields.of_body, around)
+        self._finder = options.fields.of_both if around is None else options.fields.of_item
 
     def observation(self, event_id: str | None, raw: Raw) -> Observation | None:
         options, fields = self._options, self._options.fields
-        told = {**self._of_body, **_values(fields.of_item, raw)}.get
+        told = {**self._of_body, **_values(self._finder, raw)}.get
         word = decoding.required(decoding.word(told("status")), fields.status)
         if word.strip().lower() in options.other_words:
             return None
@@ -191,7 +203,7 @@ class _Reading:
 
 def authenticate(webhook: Webhook, account: Account) -> bool:
     """Check one of the signatures, no older than the account's options allow."""
-    return standard.is_authentic(webhook, account, timedelta(seconds=_options(account).age_seconds_max))
+    return standard.is_authentic(webhook, account, _options(account).age_max)
 
 
 def reference_of(account: Account, channel: Channel, message_id: str, recipient: str | None) -> str:

@@ -12,7 +12,7 @@ and duplicates: neither is promised; three attempts at each address, an answer m
 The outcome is in `to[].status`. The name of the event tells none: message.finalized comes for failures too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache, partial
 from typing import Final
@@ -24,7 +24,6 @@ from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
 from ledger.wire import asking, channels, decoding, instants, public_keys, signature
 from ledger.wire.contract import (
-    UNRECOGNISED,
     Account,
     Ask,
     Known,
@@ -105,65 +104,60 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
         if (decoding.word(message.direction) or "").strip().lower() in INBOUND:
             return Parsed(ignored=1)
         message_id = decoding.required(decoding.identifier(message.id), "data.payload.id")
-        return _of_recipients(_unaddressed(data, message, message_id, webhook.body), message, webhook.body)
+        return _of_recipients(data, message, message_id, webhook.body)
     except Malformed as problem:
         return Parsed(unreadable=(Unreadable(str(problem), webhook.body),))
 
 
-def _of_recipients(told: Observation, message: _Message, body: bytes) -> Parsed:
+def _of_recipients(data: _Data, message: _Message, message_id: str, body: bytes) -> Parsed:
     """Return what is said about each recipient. Raises Malformed for a message without a list of them."""
     recipients = decoding.json_items(bytes(message.to))
     batch = decoding.Batch()
     is_group = len(recipients) > 1
-    found = message.errors[:ERRORS_MAX] if isinstance(message.errors, list) else []
-    batch.observe(recipients, partial(_addressed, told, found, is_group))
+    batch.observe(recipients, partial(_observation, data, message, message_id, body, is_group=is_group))
     if not is_group and batch.unreadable:
         return Parsed(unreadable=(Unreadable(batch.unreadable[0].reason, body),))
     return batch.parsed()
 
 
-def _unaddressed(data: _Data, message: _Message, message_id: str, body: bytes) -> Observation:
-    """Return what an event says about all recipients alike."""
-    channel, transport = channels.place_of(message.type)
-    tags = message.tags
-    return Observation(
-        reference=message_id,
-        provider_message_id=message_id,
-        provider_status="",
-        claim=UNRECOGNISED,
-        occurred_at=instants.iso8601(data.occurred_at),
-        event_id=decoding.identifier(data.id),
-        channel=channel,
-        transport=transport,
-        provider_account=decoding.identifier(message.messaging_profile_id),
-        client_reference=decoding.text(tags[0]) if isinstance(tags, list) and tags else None,
-        item=body,
-    )
-
-
-def _addressed(told: Observation, errors: list[object], is_group: bool, raw: Raw) -> Observation:
+def _observation(
+    data: _Data, message: _Message, message_id: str, body: bytes, raw: Raw, *, is_group: bool
+) -> Observation:
     """Return what an event says about one recipient."""
     recipient = _recipient(raw)
     word = decoding.required(decoding.word(recipient.status), "data.payload.to[].status")
     address = decoding.identifier(recipient.phone_number)
     number = decoding.recipient(address)
-    reference = told.reference
+    reference, item = message_id, body
     if is_group:
         reference = decoding.shared_reference(reference, decoding.required(number, "data.payload.to[].phone_number"))
+        item = decoding.own_evidence(body, raw)
     claim = claim_of(CLAIMS, word)
-    mine = (error for error in errors if not is_group or _is_about(error, number, claim))
-    error = next(mine, None)
-    return msgspec.structs.replace(
-        told,
+    channel, transport = channels.place_of(message.type)
+    error = _error(message.errors, lambda error: not is_group or _is_about(error, number, claim))
+    tags = message.tags
+    return Observation(
         reference=reference,
+        provider_message_id=message_id,
         provider_status=word,
         claim=claim,
+        occurred_at=instants.iso8601(data.occurred_at),
+        event_id=decoding.identifier(data.id),
         error_code=decoding.identifier(member(error, "code")),
         error_text=decoding.text(member(error, "detail")) or decoding.text(member(error, "title")),
+        channel=channel,
+        transport=transport,
         recipient=number,
         recipient_raw=address,
-        item=decoding.own_evidence(told.item, raw) if is_group else told.item,
+        provider_account=decoding.identifier(message.messaging_profile_id),
+        client_reference=decoding.text(tags[0]) if isinstance(tags, list) and tags else None,
+        item=item,
     )
+
+
+def _error(errors: object, is_meant: Callable[[object], bool]) -> object:
+    """Return the first error that is meant; None if there is none."""
+    return next(filter(is_meant, errors[:ERRORS_MAX]), None) if isinstance(errors, list) else None
 
 
 def _is_about(error: object, number: str | None, claim: Claim) -> bool:
@@ -211,7 +205,7 @@ def read(body: bytes, known: Known, account: Account) -> Parsed:
     message_id = decoding.required(decoding.identifier(message.id), "data.id")
     if (decoding.word(message.direction) or "").strip().lower() in INBOUND:
         return Parsed(ignored=1)
-    return _of_recipients(_unaddressed(_Data(), message, message_id, body), message, body)
+    return _of_recipients(_Data(), message, message_id, body)
 
 
 POLLS: Final = Polls(base_url="https://api.telnyx.com", ask=ask, read=read)

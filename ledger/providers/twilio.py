@@ -192,10 +192,11 @@ def _address(to: str | None, channel_prefix: str | None) -> tuple[Channel | None
 def authenticate(webhook: Webhook, account: Account) -> bool:
     """Check the signature over the configured URL and every form field, or over the URL that digests a JSON body."""
     given = webhook.headers.all("x-twilio-signature")
-    algorithm, texts = _algorithm(webhook.headers), _signed_texts(webhook)
+    algorithm, is_form = _algorithm(webhook.headers), _is_form(webhook.headers)
+    texts = _signed_texts(webhook, is_form)
     if not given or algorithm is None or not texts:
         return False
-    if not _is_form(webhook.headers):
+    if not is_form:
         digests = _BODY_DIGEST.findall(texts[0])
         if not signature.matches_any([signature.sha256_hex(webhook.body)], digests):
             return False
@@ -206,13 +207,15 @@ def authenticate(webhook: Webhook, account: Account) -> bool:
 
 def signed_text(webhook: Webhook, account: Account) -> bytes | None:
     """Return the URL without a default port, followed by the form fields. Twilio may also name the port."""
-    return next(iter(_signed_texts(webhook)), None) if webhook.headers.all("x-twilio-signature") else None
+    if not webhook.headers.all("x-twilio-signature"):
+        return None
+    return next(iter(_signed_texts(webhook, _is_form(webhook.headers))), None)
 
 
-def _signed_texts(webhook: Webhook) -> list[bytes]:
+def _signed_texts(webhook: Webhook, is_form: bool) -> list[bytes]:
     """Return what may have been signed; nothing for an odd URL, or a form beyond any limit."""
     fields = b""
-    if _is_form(webhook.headers):
+    if is_form:
         try:
             pairs = set(decoding.form_fields(webhook.body))
         except Malformed:

@@ -108,8 +108,9 @@ def _message(told: _Status, body: bytes) -> Observation | None:
     to = told.to
     kind = decoding.word(told.channel) or member(to, "type")
     channel, transport = channels.place_of(kind, CHANNELS)
-    addresses = (to, member(to, "number"), member(to, "id"))
-    address = next(filter(None, map(decoding.identifier, addresses)), None)
+    address = (
+        decoding.identifier(to) or decoding.identifier(member(to, "number")) or decoding.identifier(member(to, "id"))
+    )
     phone = decoding.phone_number(address) if address and (channel or not kind) else None  # other ids may look alike
     code, text = _error(told.error)
     return Observation(
@@ -134,10 +135,10 @@ def _error(error: object) -> tuple[str | None, str | None]:
     """Return code and text of an error: `title` is the code, as number or text, or a text beside the code in `type`."""
     error = member(error, "error") or error  # nested twice by some
     title = decoding.identifier(member(error, "title"))
-    kind = _ERROR_TYPE.search(decoding.word(member(error, "type")) or "")
     code = title if title and title.strip().isdecimal() else decoding.identifier(member(error, "code"))
-    texts = (decoding.text(member(error, name)) for name in ("detail", "reason"))
-    return code or (kind[1] if kind else None), next(filter(None, texts), None)
+    if code is None and (kind := _ERROR_TYPE.search(decoding.word(member(error, "type")) or "")):
+        code = kind[1]
+    return code, decoding.text(member(error, "detail")) or decoding.text(member(error, "reason"))
 
 
 def _receipt(webhook: Webhook) -> Observation | None:

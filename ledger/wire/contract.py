@@ -80,29 +80,24 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class Headers:
     """Request headers, names in lower case. Repeated headers keep every value: a signature must match one of them."""
 
-    __slots__ = ("_raw", "_values")
+    __slots__ = ("_values",)
 
     def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
-        self._raw = raw
-        self._values: dict[bytes, list[bytes]] = {}  #: made when somebody first asks
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in raw:
+            self._values.setdefault(name, []).append(value)
 
     def all(self, name: str) -> list[bytes]:
-        return self._by_name().get(name.encode(), [])
+        return self._values.get(name.encode(), [])
 
     def first(self, name: str) -> bytes | None:
-        found = self._by_name().get(name.encode())
+        found = self._values.get(name.encode())
         return None if found is None else found[0]
 
     def media_type(self) -> str | None:
         """Return what the body is, lower case, without parameters; None if nobody says."""
         told = self.first("content-type")
         return None if told is None else _media_type(told)
-
-    def _by_name(self) -> dict[bytes, list[bytes]]:
-        if not self._values:
-            for name, value in self._raw:
-                self._values.setdefault(name, []).append(value)
-        return self._values
 
 
 @lru_cache(64)  # there are few

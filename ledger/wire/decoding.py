@@ -172,7 +172,7 @@ def member(value: object, name: str) -> object:
 # Forms ----------------------------------------------------------------------------------------------------------------
 
 
-def form_fields(body: bytes) -> list[tuple[bytes, bytes]]:
+def form_fields(body: bytes) -> Sequence[tuple[bytes, bytes]]:
     """Decode `application/x-www-form-urlencoded`, keeping order, repeated names and blank values.
 
     Works on bytes, so that a signature can be computed over any input. Raises Malformed beyond FIELDS_MAX fields or
@@ -182,7 +182,7 @@ def form_fields(body: bytes) -> list[tuple[bytes, bytes]]:
         raise Malformed(f"body: a form of more than {FORM_BYTES_MAX} bytes")
     if body.count(b"&") >= FIELDS_MAX:
         raise Malformed(f"body: more than {FIELDS_MAX} form fields")
-    return list(_form_fields(body))
+    return _form_fields(body)
 
 
 @lru_cache(2)  # a signature is checked, and then the same form is read
@@ -191,14 +191,13 @@ def _form_fields(body: bytes) -> tuple[tuple[bytes, bytes], ...]:
     form = body.replace(b"+", b" ")
     has_escaped = b"%26" in form or b"%3D" in form or b"%3d" in form
     fields = (form if has_escaped else unquote_to_bytes(form)).split(b"&")
-    return tuple(
-        [
-            (unquote_to_bytes(name), unquote_to_bytes(value)) if has_escaped and b"%" in field else (name, value)
-            for field in fields
-            if field
-            for name, _, value in (field.partition(b"="),)
-        ]
-    )
+    pairs = [field.partition(b"=")[::2] for field in fields if field]
+    return tuple(map(_unescaped, pairs) if has_escaped else pairs)
+
+
+def _unescaped(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    name, value = pair
+    return (unquote_to_bytes(name), unquote_to_bytes(value)) if b"%" in value or b"%" in name else pair
 
 
 def is_object(webhook: Webhook) -> bool:

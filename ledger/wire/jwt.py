@@ -4,7 +4,6 @@ Total over any bytes. The algorithms are the caller's choice and never the token
 a token that demands an extension are refused before anything is computed.
 """
 
-import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -34,7 +33,7 @@ def claims_of(token: bytes, secrets: Iterable[bytes], allowed: Collection[str]) 
     if name is None or name not in allowed:
         return None
     algorithm = ALGORITHMS[name]
-    expected = (_encoded(hmac.digest(secret, head, algorithm)) for secret in secrets)
+    expected = (_encoded(signature.hmac_raw(secret, head, algorithm)) for secret in secrets)
     return _decoded(payload) if signature.matches_any(expected, [given]) else None
 
 

@@ -4,6 +4,7 @@ They come in a query, a form or a JSON object and are the same in all three, exc
 it is written. Total over any bytes: what is too large or no parameters at all has nothing to sign.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Raw
@@ -50,7 +51,7 @@ def signed(webhook: Webhook, *, signature: bytes, time: bytes) -> Signed:
     return Signed(b"".join(b"&%s=%s" % (name, _without_separators(value)) for name, value in rest), given, told_at)
 
 
-def _pairs(webhook: Webhook) -> list[tuple[bytes, bytes]]:
+def _pairs(webhook: Webhook) -> Sequence[tuple[bytes, bytes]]:
     if not decoding.is_object(webhook):
         return decoding.form_fields(webhook.content)
     members = _members(webhook.body) if len(webhook.body) <= decoding.FORM_BYTES_MAX else {}

@@ -25,11 +25,16 @@ Algorithm = Literal["sha256", "sha384", "sha512", "sha1", "md5"]
 AHEAD_MAX: Final = timedelta(minutes=5)
 
 
-def hmac_hex(secret: bytes, message: bytes, algorithm: Algorithm = "sha256") -> bytes:
-    """Sign in lower-case hexadecimal."""
+def hmac_raw(secret: bytes, message: bytes, algorithm: Algorithm = "sha256") -> bytes:
+    """Sign; return the digest as it is."""
     signing = _signing(secret, algorithm).copy()
     signing.update(message)
-    return signing.hexdigest().encode()
+    return signing.digest()
+
+
+def hmac_hex(secret: bytes, message: bytes, algorithm: Algorithm = "sha256") -> bytes:
+    """Sign in lower-case hexadecimal."""
+    return hmac_raw(secret, message, algorithm).hex().encode()
 
 
 @lru_cache(256)
@@ -40,7 +45,7 @@ def _signing(secret: bytes, algorithm: Algorithm) -> hmac.HMAC:
 
 def hmac_base64(secret: bytes, message: bytes, algorithm: Algorithm = "sha256") -> bytes:
     """Sign in standard base64 with padding."""
-    return b64encode(hmac.digest(secret, message, algorithm))
+    return b64encode(hmac_raw(secret, message, algorithm))
 
 
 def sha256_hex(message: bytes) -> bytes:

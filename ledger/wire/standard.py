@@ -72,8 +72,8 @@ class _Told(NamedTuple):
 def _told(webhook: Webhook) -> _Told:
     """Read the headers under the names that the request signs with; under the present ones if it does not."""
     headers = webhook.headers
-    signatures, older = headers.all("webhook-signature"), headers.all("svix-signature")
-    if older and not signatures:
+    signatures = headers.all("webhook-signature")
+    if not signatures and (older := headers.all("svix-signature")):
         return _Told(headers.first("svix-id"), headers.first("svix-timestamp"), older)
     return _Told(headers.first("webhook-id"), headers.first("webhook-timestamp"), signatures)
 

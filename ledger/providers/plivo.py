@@ -148,8 +148,7 @@ def _signed_text(webhook: Webhook, *, is_v3: bool) -> bytes | None:
 
 def _given(webhook: Webhook, headers: tuple[str, str]) -> list[bytes]:
     """Return the signatures in these headers; none if the request has neither of them."""
-    values = [value for header in headers for value in webhook.headers.all(header)]
-    return [each.strip() for value in values for each in value.split(b",")]
+    return [each.strip() for header in headers for value in webhook.headers.all(header) for each in value.split(b",")]
 
 
 # Asking ---------------------------------------------------------------------------------------------------------------

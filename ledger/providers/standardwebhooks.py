@@ -137,11 +137,13 @@ _list: Final = decoding.json_reader(list[Raw], "items")
 def parse(webhook: Webhook, account: Account) -> Parsed:
     """Read the report in the body, or one in each item. Raises Malformed where there are none."""
     options, body = _options(account), webhook.body
-    listed = decoding.json_items(body)
-    items = listed if options.listing is None else _list(options.listing.find(body).get("items", ABSENT))
+    items = decoding.json_items(body)
     name = decoding.word((standard.id_of(webhook) or b"").decode("latin-1"))
-    is_one = options.listing is None and decoding.is_object(webhook)
-    batch, reading = decoding.Batch(), _Reading(options, None if is_one else body)
+    if options.listing is not None:
+        items = _list(options.listing.find(body).get("items", ABSENT))
+    elif decoding.is_object(webhook):
+        return decoding.single(body, lambda: _Reading(options).observation(name, items[0]))
+    batch, reading = decoding.Batch(), _Reading(options, body)
     for number, item in enumerate(items):
         event_id = f"{name}#{number}" if name and len(items) > 1 else name
         batch.observe((item,), partial(reading.observation, event_id))
@@ -161,8 +163,8 @@ def _values(finder: paths.Finder, data: bytes | Raw) -> dict[str, object]:
 class _Reading:
     """Reads the items of one request as an account's options say."""
 
-    def __init__(self, options: Options, around: bytes | None) -> None:
-        """`around` is the body that has the items in it; None where the body is the only one."""
+    def __init__(self, options: Options, around: bytes | None = None) -> None:
+        """`around` is the body that has the items in it; absent where the body is the only one."""
         self._options = options
         self._of_body = {} if around is None else _values(options.fields.of_body, around)
         self._finder = options.fields.of_both if around is None else options.fields.of_item

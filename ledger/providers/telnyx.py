@@ -112,11 +112,12 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
 def _of_recipients(data: _Data, message: _Message, message_id: str, body: bytes) -> Parsed:
     """Return what is said about each recipient. Raises Malformed for a message without a list of them."""
     recipients = decoding.json_items(bytes(message.to))
+    if len(recipients) == 1:
+        return decoding.single(
+            body, lambda: _observation(data, message, message_id, body, recipients[0], is_group=False)
+        )
     batch = decoding.Batch()
-    is_group = len(recipients) > 1
-    batch.observe(recipients, partial(_observation, data, message, message_id, body, is_group=is_group))
-    if not is_group and batch.unreadable:
-        return Parsed(unreadable=(Unreadable(batch.unreadable[0].reason, body),))
+    batch.observe(recipients, partial(_observation, data, message, message_id, body, is_group=True))
     return batch.parsed()
 
 

@@ -192,12 +192,12 @@ def _form_fields(body: bytes) -> tuple[tuple[bytes, bytes], ...]:
     has_escaped = b"%26" in form or b"%3D" in form or b"%3d" in form
     fields = (form if has_escaped else unquote_to_bytes(form)).split(b"&")
     pairs = [field.partition(b"=")[::2] for field in fields if field]
-    return tuple(map(_unescaped, pairs) if has_escaped else pairs)
-
-
-def _unescaped(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    name, value = pair
-    return (unquote_to_bytes(name), unquote_to_bytes(value)) if b"%" in value or b"%" in name else pair
+    if has_escaped:
+        pairs = [
+            (unquote_to_bytes(name) if b"%" in name else name, unquote_to_bytes(value) if b"%" in value else value)
+            for name, value in pairs
+        ]
+    return tuple(pairs)
 
 
 def is_object(webhook: Webhook) -> bool:
@@ -207,7 +207,7 @@ def is_object(webhook: Webhook) -> bool:
 
 def form_texts(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the first value of every name that is not blank, as text; bad UTF-8 is replaced."""
-    told = [(name, value) for name, value in reversed(fields) if value and not value.isspace()]  # so the first stays
+    told = [pair for pair in reversed(fields) if pair[1] and not pair[1].isspace()]  # so the first stays
     try:
         return {name.decode(): value.decode() for name, value in told}
     except UnicodeDecodeError:

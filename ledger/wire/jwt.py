@@ -47,6 +47,8 @@ def _algorithm(header: bytes) -> str | None:
 
 def is_current(claims: Claims, received_at: datetime, leeway: timedelta = timedelta()) -> bool:
     """Tell whether a token is past its beginning and not past its end, as far as it has either."""
+    if NOT_BEFORE not in claims and EXPIRES not in claims:
+        return True
     now, slack = received_at.timestamp(), leeway.total_seconds()
     begins, ends = claims.get(NOT_BEFORE, 0), claims.get(EXPIRES, now + 1)
     if not isinstance(begins, _NUMBER) or not isinstance(ends, _NUMBER):

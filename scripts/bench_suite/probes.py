@@ -66,7 +66,7 @@ class Bench(NamedTuple):
 Probe = Callable[[Bench], Numbers]
 
 #: Of figures that are compared by turns: an odd number, so that one is in the middle.
-_PAIRS: Final = 9
+_PAIRS: Final = 15
 
 
 # Callbacks over HTTP --------------------------------------------------------------------------------------------------

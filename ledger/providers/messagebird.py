@@ -28,7 +28,7 @@ from msgspec import Raw
 
 from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
-from ledger.wire import asking, channels, decoding, instants, jwt, signature
+from ledger.wire import asking, channels, decoding, forms, instants, jwt, signature
 from ledger.wire.contract import (
     Account,
     Ask,
@@ -100,7 +100,7 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
 
 
 def _report(webhook: Webhook) -> Observation:
-    told = decoding.form_texts(decoding.form_fields(webhook.content))
+    told = forms.texts(forms.fields(webhook.content))
     message_id = decoding.required(decoding.word(told.get("id")), "id")
     word = decoding.required(decoding.word(told.get("status")), "status")
     to = decoding.required(decoding.word(told.get("recipient")), "recipient")
@@ -205,8 +205,8 @@ def _signed_texts(webhook: Webhook, signed_at: bytes) -> Iterator[bytes]:
     digest = sha256(webhook.body).digest()
     yield b"\n".join((signed_at, webhook.url.encode("utf-8", "replace"), digest))
     with suppress(Malformed):
-        fields = sorted(decoding.form_fields(webhook.query), key=itemgetter(0))
-        yield b"\n".join((signed_at, urlencode(fields).encode(), digest))
+        fields = sorted(forms.fields(webhook.query), key=itemgetter(0))
+        yield b"\n".join((signed_at, urlencode(fields, encoding="latin-1").encode(), digest))
 
 
 def signed_text(webhook: Webhook, account: Account) -> bytes | None:

@@ -24,7 +24,7 @@ from msgspec import Raw
 
 from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
-from ledger.wire import asking, channels, decoding, instants, signature
+from ledger.wire import asking, channels, decoding, forms, instants, signature
 from ledger.wire.contract import (
     Account,
     Ask,
@@ -75,7 +75,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def parse(webhook: Webhook, account: Account) -> Parsed:
     """Read the one report of a callback. Raises Malformed beyond any form's limits."""
-    told = decoding.form_texts(decoding.form_fields(webhook.content))
+    told = forms.texts(forms.fields(webhook.content))
     if told.get("Status", "").strip().lower() in INBOUND:
         return Parsed(ignored=1)
     return decoding.single(webhook.content, lambda: _observation(told, webhook.content))
@@ -135,15 +135,15 @@ def _signed_text(webhook: Webhook, *, is_v3: bool) -> bytes | None:
     if nonce is None or not is_v3:
         return None if nonce is None else text + nonce
     try:
-        asked = decoding.form_fields(query.encode("latin-1", "replace")) if query else []
-        told = decoding.form_fields(webhook.body) if webhook.method != "GET" else []
+        asked = forms.fields(query.encode("latin-1", "replace")) if query else []
+        told = forms.fields(webhook.body) if webhook.method != "GET" else []
     except Malformed:
         return None
     if asked or told:
-        text += b"?" + b"&".join([b"%s=%s" % pair for pair in sorted(asked)])
+        text += b"?" + forms.to_bytes("&".join([f"{name}={value}" for name, value in sorted(asked)]))
     if asked and told:
         text += b"."
-    return b"%s%s.%s" % (text, b"".join([name + value for name, value in sorted(told)]), nonce)
+    return b"%s%s.%s" % (text, forms.to_bytes("".join([name + value for name, value in sorted(told)])), nonce)
 
 
 def _given(webhook: Webhook, headers: tuple[str, str]) -> list[bytes]:

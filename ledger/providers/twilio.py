@@ -27,7 +27,7 @@ from msgspec import Raw
 
 from ledger.domain.observation import Claim, Observation
 from ledger.domain.status import Channel, FailureKind, Status
-from ledger.wire import asking, decoding, instants, signature
+from ledger.wire import asking, decoding, forms, instants, signature
 from ledger.wire.contract import (
     Account,
     Ask,
@@ -117,7 +117,7 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
 
 
 def _callback(body: bytes) -> Parsed:
-    fields = decoding.form_texts(decoding.form_fields(body))
+    fields = forms.texts(forms.fields(body))
     sid = decoding.identifier(fields.get("MessageSid")) or decoding.identifier(fields.get("SmsSid"))
     word = decoding.word(fields.get("MessageStatus")) or decoding.word(fields.get("SmsStatus"))
     if _is_other(word or fields.get("EventType") or fields.get("event_type")):
@@ -217,10 +217,10 @@ def _signed_texts(webhook: Webhook, is_form: bool) -> list[bytes]:
     fields = b""
     if is_form:
         try:
-            pairs = set(decoding.form_fields(webhook.body))
+            pairs = set(forms.fields(webhook.body))
         except Malformed:
             return []
-        fields = b"".join([name + value for name, value in sorted(pairs)])
+        fields = forms.to_bytes("".join([name + value for name, value in sorted(pairs)]))
     return [url + fields for url in _signed_urls(webhook.url)]
 
 

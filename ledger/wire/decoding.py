@@ -8,9 +8,7 @@ whose breach would be silent: `null`, blank and absent are one and the same, her
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import Final, TypeVar
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import Raw
@@ -18,10 +16,6 @@ from msgspec import Raw
 from ledger.domain.observation import Observation
 from ledger.wire.contract import Malformed, Parsed, Unreadable, Webhook
 
-#: Fields in a form, repeats included. The largest callback known has about thirty.
-FIELDS_MAX: Final = 1_000
-#: Bytes of a form. Decoding them comes before the signature is checked, so it must be cheap for anybody's bytes.
-FORM_BYTES_MAX: Final = 128 * 1024
 #: Items in one request, over all levels. The largest batch documented by a provider is 1,000.
 ITEMS_MAX: Final = 10_000
 #: Characters of an identifier, a status word or an error code.
@@ -169,49 +163,9 @@ def member(value: object, name: str) -> object:
     return value.get(name) if isinstance(value, dict) else None
 
 
-# Forms ----------------------------------------------------------------------------------------------------------------
-
-
-def form_fields(body: bytes) -> Sequence[tuple[bytes, bytes]]:
-    """Decode `application/x-www-form-urlencoded`, keeping order, repeated names and blank values.
-
-    Works on bytes, so that a signature can be computed over any input. Raises Malformed beyond FIELDS_MAX fields or
-    FORM_BYTES_MAX bytes.
-    """
-    if len(body) > FORM_BYTES_MAX:
-        raise Malformed(f"body: a form of more than {FORM_BYTES_MAX} bytes")
-    if body.count(b"&") >= FIELDS_MAX:
-        raise Malformed(f"body: more than {FIELDS_MAX} form fields")
-    return _form_fields(body)
-
-
-@lru_cache(2)  # a signature is checked, and then the same form is read
-def _form_fields(body: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Return names and values. In most forms no separator is escaped: then all escapes are decoded at once."""
-    form = body.replace(b"+", b" ")
-    has_escaped = b"%26" in form or b"%3D" in form or b"%3d" in form
-    fields = (form if has_escaped else unquote_to_bytes(form)).split(b"&")
-    pairs = [field.partition(b"=")[::2] for field in fields if field]
-    if has_escaped:
-        pairs = [
-            (unquote_to_bytes(name) if b"%" in name else name, unquote_to_bytes(value) if b"%" in value else value)
-            for name, value in pairs
-        ]
-    return tuple(pairs)
-
-
 def is_object(webhook: Webhook) -> bool:
     """Tell whether a request's body is a JSON object by the look of it, whatever its headers say."""
     return webhook.method != "GET" and webhook.body.lstrip(_BLANK)[:1] == b"{"
-
-
-def form_texts(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the first value of every name that is not blank, as text; bad UTF-8 is replaced."""
-    told = [pair for pair in reversed(fields) if pair[1] and not pair[1].isspace()]  # so the first stays
-    try:
-        return {name.decode(): value.decode() for name, value in told}
-    except UnicodeDecodeError:
-        return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in told}
 
 
 # Values ---------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Raw
 
-from ledger.wire import decoding
+from ledger.wire import decoding, forms
 from ledger.wire.contract import Malformed, Webhook
 from ledger.wire.decoding import loose
 
@@ -31,7 +31,7 @@ class Signed(NamedTuple):
 def texts(webhook: Webhook) -> dict[str, str]:
     """Return names and values, less the blank ones. Raises Malformed beyond any form's limits."""
     if not decoding.is_object(webhook):
-        return decoding.form_texts(decoding.form_fields(webhook.content))
+        return forms.texts(forms.fields(webhook.content))
     values = {name: loose(raw) for name, raw in _members(webhook.body).items()}
     found = {name: value if isinstance(value, str) else decoding.identifier(value) for name, value in values.items()}
     return {name: text for name, text in found.items() if text and not text.isspace()}
@@ -53,9 +53,9 @@ def signed(webhook: Webhook, *, signature: bytes, time: bytes) -> Signed:
 
 def _pairs(webhook: Webhook) -> Sequence[tuple[bytes, bytes]]:
     if not decoding.is_object(webhook):
-        return decoding.form_fields(webhook.content)
-    members = _members(webhook.body) if len(webhook.body) <= decoding.FORM_BYTES_MAX else {}
-    if not 0 < len(members) <= decoding.FIELDS_MAX:
+        return [(forms.to_bytes(name), forms.to_bytes(value)) for name, value in forms.fields(webhook.content)]
+    members = _members(webhook.body) if len(webhook.body) <= forms.BYTES_MAX else {}
+    if not 0 < len(members) <= forms.FIELDS_MAX:
         raise Malformed("body: no parameters, or too many")
     told = ((name.encode("utf-8", "replace"), raw, loose(raw)) for name, raw in members.items())
     return [

@@ -79,7 +79,6 @@ def test_the_last_of_duplicate_keys_counts():
 def test_reading_any_bytes_gives_a_value_or_malformed(body):
     assert isinstance(outcome(read_thing, body), Thing | Malformed)
     assert isinstance(outcome(decoding.json_items, body), list | tuple | Malformed)
-    assert isinstance(outcome(decoding.form_fields, body), tuple | Malformed)
 
 
 # Loose fields
@@ -132,40 +131,6 @@ def test_a_lone_object_is_an_array_of_one():
 @pytest.mark.parametrize("body", [b"", b"5", b'"a"', b"null", b"[1", b'{"a"', b"{}{}"])
 def test_anything_else_is_malformed(body):
     assert isinstance(outcome(decoding.json_items, body), Malformed)
-
-
-# Forms
-
-
-def test_a_form_keeps_order_repeats_and_blanks():
-    expected = ((b"b", b"2"), (b"a", b""), (b"b", b"1"), (b"c", b""))
-
-    assert expected == decoding.form_fields(b"b=2&a=&b=1&c")
-
-
-def test_a_form_decodes_plus_and_percent_to_bytes():
-    assert decoding.form_fields(b"a+b=%2B%FF%3D%20") == ((b"a b", b"+\xff= "),)
-
-
-def test_a_form_leaves_a_broken_percent_as_it_is():
-    assert decoding.form_fields(b"a=100%&b=%zz") == ((b"a", b"100%"), (b"b", b"%zz"))
-
-
-def test_a_form_of_a_thousand_fields_is_read_and_one_more_is_malformed():
-    assert len(decoding.form_fields(b"&".join([b"a=1"] * 1_000))) == 1_000
-    assert isinstance(outcome(decoding.form_fields, b"&".join([b"a=1"] * 1_001)), Malformed)
-    assert isinstance(outcome(decoding.form_fields, b"a=1&" * 100_000), Malformed)
-
-
-def test_a_form_beyond_its_bytes_is_malformed_before_anything_is_decoded():
-    assert len(decoding.form_fields(b"a=" + b"%" * (decoding.FORM_BYTES_MAX - 2))) == 1
-    assert isinstance(outcome(decoding.form_fields, b"a=" + b"%" * (decoding.FORM_BYTES_MAX - 1)), Malformed)
-
-
-def test_form_texts_are_the_first_that_is_not_blank():
-    fields = [(b"a", b" "), (b"a", b"1"), (b"a", b"2"), (b"b", b""), (b"c", b"\xff")]
-
-    assert decoding.form_texts(fields) == {"a": "1", "c": "\N{REPLACEMENT CHARACTER}"}
 
 
 # Values

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.wire import decoding, parameters
+from ledger.wire import forms, parameters
 from ledger.wire.contract import Headers, Webhook
 from ledger.wire.parameters import Signed
 
@@ -69,8 +69,8 @@ def test_what_is_no_text_and_no_whole_number_in_json_says_nothing() -> None:
 
 
 def test_too_many_or_too_large_parameters_leave_nothing_to_sign() -> None:
-    many = {f"a{number}": "" for number in range(decoding.FIELDS_MAX + 1)}
-    large = {"a": "x" * decoding.FORM_BYTES_MAX}
+    many = {f"a{number}": "" for number in range(forms.FIELDS_MAX + 1)}
+    large = {"a": "x" * forms.BYTES_MAX}
 
     for told in (many, large, {}):
         assert signed(as_json(told)) == Signed()

@@ -38,7 +38,7 @@ from ledger.wire.contract import (
     claim_of,
 )
 from ledger.wire.credentials import Credentials
-from ledger.wire.decoding import ABSENT, loose, member
+from ledger.wire.decoding import ABSENT, member
 
 _REFUSED: Final = Claim(Status.FAILED, FailureKind.FAILED)
 _LOST: Final = Claim(Status.FAILED, FailureKind.UNDELIVERED)
@@ -74,13 +74,10 @@ class _Envelope(msgspec.Struct):
     results: list[Raw]
 
 
-class _Named(msgspec.Struct, rename="camel"):
-    """A status or an error."""
-
-    id: Raw = ABSENT
-    name: Raw = ABSENT
-    group_name: Raw = ABSENT
-    description: Raw = ABSENT
+class _Status(msgspec.Struct, rename="camel"):
+    name: object = None
+    group_name: object = None
+    description: object = None
 
 
 class _Report(msgspec.Struct, rename="camel"):
@@ -100,7 +97,7 @@ class _Report(msgspec.Struct, rename="camel"):
 
 _envelope: Final = decoding.json_reader(_Envelope, "body")
 _report: Final = decoding.lenient_reader(_Report, "results[]")
-_named: Final = decoding.json_reader(_Named, "results[].status")
+_status: Final = decoding.lenient_reader(_Status, "results[].status")
 
 
 def parse(webhook: Webhook, account: Account) -> Parsed:
@@ -112,8 +109,8 @@ def parse(webhook: Webhook, account: Account) -> Parsed:
 
 def _observation(raw: Raw) -> Observation | None:
     told = _report(raw)
-    status = _named(told.status) if decoding.is_present(told.status) else _Named()
-    name, group = decoding.word(loose(status.name)), decoding.word(loose(status.group_name))
+    status = _status(told.status) if decoding.is_present(told.status) else _Status()
+    name, group = decoding.word(status.name), decoding.word(status.group_name)
     word = name or group or (SEEN if decoding.word(told.seen_at) else None)
     if word is None and told.received_at is not None:
         return None
@@ -124,7 +121,7 @@ def _observation(raw: Raw) -> Observation | None:
     claim = _claim(word, group)
     code, text = _error(told.error)
     if text is None and claim.status is Status.FAILED:
-        text = decoding.text(loose(status.description))
+        text = decoding.text(status.description)
     channel, transport = channels.place_of(told.channel, CHANNELS)
     return Observation(
         reference=message_id,

@@ -70,7 +70,7 @@ AGE_MAX: Final = timedelta(hours=48)
 
 
 class _Body(msgspec.Struct):
-    event: Raw = ABSENT
+    event: object = None
     payload: Raw = ABSENT
 
 
@@ -89,7 +89,7 @@ class _Message(msgspec.Struct, rename="camel"):
     failure: object = None
 
 
-_body: Final = decoding.json_reader(_Body, "body")
+_body: Final = decoding.lenient_reader(_Body, "body")
 _message: Final = decoding.lenient_reader(_Message, "payload")
 
 
@@ -124,7 +124,7 @@ def _report(webhook: Webhook) -> Observation:
 
 
 def _event(body: _Body, item: bytes) -> Observation | None:
-    kind, _, subject = (decoding.word(loose(body.event)) or f".{OUTBOUND}").strip().lower().rpartition(".")
+    kind, _, subject = (decoding.word(body.event) or f".{OUTBOUND}").strip().lower().rpartition(".")
     if subject not in (OUTBOUND, INTERACTION):
         return None
     told = _message(body.payload)

@@ -17,6 +17,7 @@ carries version 3, nothing else counts.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -130,20 +131,29 @@ def signed_text(webhook: Webhook, account: Account) -> bytes | None:
 
 
 def _signed_text(webhook: Webhook, *, is_v3: bool) -> bytes | None:
-    address, _, query = webhook.url.partition("#")[0].partition("?")
-    text, nonce = address.encode("utf-8", "replace"), webhook.headers.first(NONCE_V3 if is_v3 else NONCE_V2)
-    if nonce is None or not is_v3:
-        return None if nonce is None else text + nonce
+    nonce = webhook.headers.first(NONCE_V3 if is_v3 else NONCE_V2)
+    if nonce is None:
+        return None
+    address, query = _parts(webhook.url)
+    if not is_v3:
+        return address + nonce
     try:
-        asked = forms.fields(query.encode("latin-1", "replace")) if query else []
-        told = forms.fields(webhook.body) if webhook.method != "GET" else []
+        asked = forms.fields(query) if query else ()
+        told = forms.fields(webhook.body) if webhook.method != "GET" else ()
     except Malformed:
         return None
-    if asked or told:
-        text += b"?" + forms.to_bytes("&".join([f"{name}={value}" for name, value in sorted(asked)]))
-    if asked and told:
-        text += b"."
-    return b"%s%s.%s" % (text, forms.to_bytes("".join([name + value for name, value in sorted(told)])), nonce)
+    parameters = "?" if asked or told else ""
+    parameters += "&".join([f"{name}={value}" for name, value in sorted(asked)])
+    parameters += "." if asked and told else ""
+    parameters += "".join([name + value for name, value in sorted(told)])
+    return b"%s%s.%s" % (address, forms.to_bytes(parameters), nonce)
+
+
+@lru_cache(256)  # nearly always an account's own
+def _parts(url: str) -> tuple[bytes, bytes]:
+    """Return address and query of a URL."""
+    address, _, query = url.partition("#")[0].partition("?")
+    return address.encode("utf-8", "replace"), query.encode("latin-1", "replace")
 
 
 def _given(webhook: Webhook, headers: tuple[str, str]) -> list[bytes]:

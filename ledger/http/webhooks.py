@@ -146,8 +146,8 @@ class Webhooks:
     def take(self, admitted: Admitted, body: bytes, reply: Reply) -> None:
         """Answer a complete request through `reply`, soon or once it is committed.
 
-        What comes in the same turn of the event loop is read account by account: a provider's code is then at hand for
-        all of its requests, which is cheaper where several providers call.
+        What comes in the same turn of the event loop is read account by account, forms apart from JSON: the code that
+        reads a request is then at hand for the next one too, which is cheaper where several providers call.
         """
         if not self._complete:
             asyncio.get_running_loop().call_soon(self._take_all)
@@ -156,7 +156,7 @@ class Webhooks:
     def _take_all(self) -> None:
         complete, self._complete = self._complete, []
         if len(complete) > 1:
-            complete.sort(key=_account_of)
+            complete.sort(key=_kind_of)
         for admitted, body, reply in complete:
             try:
                 self._take(admitted, body, reply)
@@ -344,8 +344,9 @@ class Webhooks:
             self.room.give_back(size)
 
 
-def _account_of(request: tuple[Admitted, bytes, Reply]) -> str:
-    return request[0].intake.account.name
+def _kind_of(request: tuple[Admitted, bytes, Reply]) -> tuple[str, str]:
+    admitted = request[0]
+    return admitted.content_type, admitted.intake.account.name
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:

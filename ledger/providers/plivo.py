@@ -17,7 +17,6 @@ carries version 3, nothing else counts.
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -134,11 +133,12 @@ def _signed_text(webhook: Webhook, *, is_v3: bool) -> bytes | None:
     nonce = webhook.headers.first(NONCE_V3 if is_v3 else NONCE_V2)
     if nonce is None:
         return None
-    address, query = _parts(webhook.url)
+    url, _, query = webhook.url.partition("#")[0].partition("?")
+    address = url.encode("utf-8", "replace")
     if not is_v3:
         return address + nonce
     try:
-        asked = forms.fields(query) if query else ()
+        asked = forms.fields(query.encode("latin-1", "replace")) if query else ()
         told = forms.fields(webhook.body) if webhook.method != "GET" else ()
     except Malformed:
         return None
@@ -147,13 +147,6 @@ def _signed_text(webhook: Webhook, *, is_v3: bool) -> bytes | None:
     parameters += "." if asked and told else ""
     parameters += "".join([name + value for name, value in sorted(told)])
     return b"%s%s.%s" % (address, forms.to_bytes(parameters), nonce)
-
-
-@lru_cache(256)  # nearly always an account's own
-def _parts(url: str) -> tuple[bytes, bytes]:
-    """Return address and query of a URL."""
-    address, _, query = url.partition("#")[0].partition("?")
-    return address.encode("utf-8", "replace"), query.encode("latin-1", "replace")
 
 
 def _given(webhook: Webhook, headers: tuple[str, str]) -> list[bytes]:

@@ -221,7 +221,8 @@ def _signed_texts(webhook: Webhook, is_form: bool) -> list[bytes]:
         except Malformed:
             return []
         fields = forms.to_bytes("".join([name + value for name, value in sorted(pairs)]))
-    return [url + fields for url in _signed_urls(webhook.url)]
+    urls = _signed_urls(webhook.url) if webhook.query else _own_urls(webhook.url)
+    return [url + fields for url in urls]
 
 
 def _is_form(headers: Headers) -> bool:
@@ -238,7 +239,6 @@ def _algorithm(headers: Headers) -> signature.Algorithm | None:
     return "sha256" if algorithms == [b"HMAC_SHA256"] else None
 
 
-@lru_cache(256)  # nearly always an account's own
 def _signed_urls(url: str) -> Sequence[bytes]:
     """Return what Twilio may have signed: no user info, no fragment; with its port and without, as the SDKs try."""
     parts = _URL.fullmatch(url)
@@ -247,6 +247,9 @@ def _signed_urls(url: str) -> Sequence[bytes]:
     base, port, rest = f"{parts['scheme']}://{parts['host']}", parts["port"], parts["rest"] or ""
     default = _DEFAULT_PORTS[parts["scheme"].lower()]
     return tuple(f"{base}{named}{rest}".encode("utf-8", "replace") for named in ("", f":{port or default}"))
+
+
+_own_urls: Final = lru_cache(256)(_signed_urls)  #: of an account as configured: nobody can fill this from outside
 
 
 def whole(item: bytes, _account: Account) -> bytes:

@@ -6,12 +6,16 @@ from urllib.parse import urlencode
 import pytest
 
 from ledger.domain.status import Channel
+from ledger.providers import twilio
 from ledger.providers.twilio import PROVIDER
 from ledger.wire.contract import Malformed, Parsed
 from tests.providers.webhook_cases import (
+    BASE_URL,
     a_webhook,
+    an_account,
     encode_form,
     outcome,
+    sign_twilio_form,
     twilio_event,
     twilio_form,
 )
@@ -214,3 +218,14 @@ def test_the_events_own_time_stands_in_for_a_missing_timestamp():
 )
 def test_the_code_of_an_event_is_text(told, code):
     assert code == observed_event(errorCode=told).error_code
+
+
+def test_an_address_that_a_caller_chooses_is_not_remembered():
+    account = an_account("twilio", "secret")
+    known = twilio._own_urls.cache_info().currsize
+
+    for number in range(3):
+        url = f"{BASE_URL}?made-up={number}"
+        assert PROVIDER.authenticate(sign_twilio_form(b"MessageSid=SM1&MessageStatus=sent", b"secret", url), account)
+
+    assert twilio._own_urls.cache_info().currsize == known

@@ -156,3 +156,17 @@ def test_a_report_of_a_deletion_is_kept_unread():
     parsed = parse({"messageId": "ib-1", "to": "447700900129", "deletedAt": "2026-10-15T12:00:00.000+0000"})
 
     assert (parsed.observations, len(parsed.unreadable)) == ((), 1)
+
+
+def test_a_damaged_description_costs_no_status():
+    body = (
+        b'{"results":[{"messageId":"ib-1","status":{"name":"REJECTED_NETWORK","groupName":"REJECTED",'
+        b'"description":"no \xff way"}}]}'
+    )
+
+    (observation,) = INFOBIP.parse(send_infobip(body, b"secret"), ACCOUNT).observations
+
+    assert ("REJECTED_NETWORK", "no \N{REPLACEMENT CHARACTER} way") == (
+        observation.provider_status,
+        observation.error_text,
+    )
